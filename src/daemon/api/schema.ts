@@ -1,0 +1,139 @@
+/**
+ * The control API: what `migctl` asks of `migd`. WebSocket text frames of JSON over the daemon's
+ * Unix socket, or over mutual TLS with an operator's certificate on the daemon's own port (path
+ * `/api`). A request `{id, method, params}` is answered by any number of `{id, event}` and then one
+ * `{id, result}` or `{id, error: {code, detail}}`. Every request is validated here before anything
+ * looks at it.
+ */
+import { z } from 'zod';
+import { GiB, KiB } from '../../base/units.ts';
+import { migrateOptionsSchema, migrationIdSchema, nameSchema } from '../../protocol/options.ts';
+
+const rateBps = z
+  .number()
+  .int()
+  .min(0)
+  .max(100 * GiB);
+
+const workloadSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('idle') }),
+  z.strictObject({
+    kind: z.literal('writer'),
+    rateBps,
+    workingSetBytes: z
+      .number()
+      .int()
+      .min(64 * KiB),
+  }),
+  z.strictObject({
+    kind: z.literal('zipf'),
+    rateBps,
+    workingSetBytes: z
+      .number()
+      .int()
+      .min(64 * KiB),
+    skew: z.number().min(0).max(4),
+  }),
+  z.strictObject({ kind: z.literal('kv'), port: z.number().int().min(0).max(65_535) }),
+]);
+
+export const vmCreateSchema = z.strictObject({
+  name: nameSchema,
+  memoryBytes: z
+    .number()
+    .int()
+    .min(256 * KiB)
+    .max(1024 * GiB),
+  vcpus: z.number().int().min(1).max(64).default(1),
+  workload: workloadSchema.default({ kind: 'idle' }),
+  /** Share of the RAM's pages written once at creation with incompressible content. */
+  fill: z.number().min(0).max(1).default(0),
+  /** A file on the daemon's host whose bytes RAM starts from. */
+  imagePath: z.string().max(4096).optional(),
+  /** How written pages are found; `auto` takes the MMU where the kernel can. */
+  dirtyTracking: z.enum(['auto', 'uffd', 'log']).default('auto'),
+});
+export type VmCreate = z.infer<typeof vmCreateSchema>;
+
+const named = z.strictObject({ name: nameSchema });
+const none = z.strictObject({});
+
+/** Every method with the schema of its parameters. */
+export const METHODS = {
+  hello: none,
+  'vm.create': vmCreateSchema,
+  'vm.list': none,
+  'vm.show': named,
+  'vm.check': named,
+  'vm.pause': named,
+  'vm.resume': named,
+  'vm.delete': named,
+  /** Answers with the stream of migration/report.ts; the result is the MigrationResult. */
+  migrate: migrateOptionsSchema.extend({ detach: z.boolean().default(false) }),
+  /** Without an id: every migration under way. */
+  status: z.strictObject({ migrationId: migrationIdSchema.optional() }),
+  /** Follows one migration (or the only one under way) as `migrate` does. */
+  watch: z.strictObject({ migrationId: migrationIdSchema.optional() }),
+  history: z.strictObject({ vm: nameSchema.optional() }),
+  cancel: z.strictObject({ migrationId: migrationIdSchema }),
+  hosts: none,
+} as const;
+export type Method = keyof typeof METHODS;
+
+export const requestSchema = z.strictObject({
+  id: z.number().int().min(1),
+  method: z.string().max(64),
+  params: z.unknown(),
+});
+
+/** What `hello` answers. */
+export interface DaemonView {
+  readonly host: string;
+  readonly role: 'source' | 'dest' | 'both';
+  readonly version: string;
+  readonly pid: number;
+  readonly listen: string;
+  readonly stateDir: string;
+}
+
+/** A row of `vm list`. `state` is what the durable record says, or the guest's own word. */
+export interface VmView {
+  readonly name: string;
+  readonly vmId: string;
+  readonly host: string;
+  readonly state: 'running' | 'paused' | 'migrating' | 'incoming' | 'in-doubt' | 'gone' | 'lost';
+  readonly epoch: number;
+  readonly driver: string;
+  readonly memoryBytes: number;
+  readonly vcpus: number;
+  readonly workload: string;
+  readonly vtpm: string;
+  /** Where the VM went, when it is gone. */
+  readonly movedTo: string | null;
+}
+
+/** `vm show`: the row, and what the guest says of itself (shape: guest/driver.ts GuestStatus). */
+export interface VmDetail extends VmView {
+  readonly guest: Readonly<Record<string, unknown>> | null;
+}
+
+/** A row of `hosts`. */
+export interface HostView {
+  readonly name: string;
+  readonly address: string;
+  readonly self: boolean;
+}
+
+/** A row of `status`. */
+export interface MigrationView {
+  readonly migrationId: string;
+  readonly vm: string;
+  readonly from: string;
+  readonly to: string;
+  readonly direction: 'outgoing' | 'incoming';
+  readonly phase: string;
+  readonly round: number;
+  readonly startedAtMs: number;
+  readonly outcome: string | null;
+  readonly code: string | null;
+}

@@ -1,0 +1,108 @@
+/**
+ * What a migration tells the world: one stream of events, last the result. Metrics, log, progress
+ * and `--json` subscribe to it; nobody calls into the engine. Times in ms, sizes in bytes, rates in
+ * bytes per second; field names carry the unit.
+ */
+import type { Code } from '../protocol/codes.ts';
+
+export type Phase =
+  | 'session'
+  | 'attestation'
+  | 'admission'
+  | 'pre-copy'
+  | 'stop-and-copy'
+  | 'handover'
+  | 'deletion'
+  | 'aborting';
+
+export type Outcome = 'completed' | 'cancelled' | 'failed' | 'refused' | 'in-doubt';
+
+/** One pre-copy round (the last one is the stop-and-copy). */
+export interface RoundReport {
+  readonly n: number;
+  readonly pages: number;
+  readonly zeroPages: number;
+  readonly bytesSent: number;
+  readonly durationMs: number;
+  /** Pages the guest wrote while this round was on its way. */
+  readonly dirtyPagesAfter: number;
+  readonly bandwidthBps: number;
+  readonly predictedDowntimeMs: number;
+}
+
+export interface AttestationReport {
+  /** Format of the evidence (`software` proves identity only, not the platform's state). */
+  readonly format: string;
+  readonly verdict: 'accepted' | 'refused' | 'none';
+}
+
+export interface MigrationResult {
+  readonly event: 'result';
+  readonly migrationId: string;
+  readonly vm: string;
+  readonly from: string;
+  readonly to: string;
+  readonly outcome: Outcome;
+  readonly code: Code | null;
+  readonly detail: string;
+  readonly mode: string;
+  readonly suite: string | null;
+  readonly channels: number;
+  readonly memoryBytes: number;
+  readonly totalMs: number;
+  readonly downtimeMs: number | null;
+  readonly setupMs: number;
+  readonly attestMs: number;
+  readonly transferMs: number;
+  readonly handoverMs: number;
+  readonly rounds: readonly RoundReport[];
+  readonly pagesSent: number;
+  readonly zeroPages: number;
+  readonly bytesSent: number;
+  readonly throughputBps: number;
+  readonly attestation: {
+    readonly source: AttestationReport;
+    readonly destination: AttestationReport;
+  };
+  readonly vtpm: {
+    readonly moved: boolean;
+    readonly deletedAtSource: boolean;
+    /** The deletion certificate: what was destroyed, signed by the source; null before. */
+    readonly deletionCertificate: DeletionCertificateView | null;
+  };
+  /** true only when `--verify` was asked for and both digests were equal. */
+  readonly verified: boolean;
+}
+
+/** The signed deletion certificate, in a form that can be verified offline. */
+export interface DeletionCertificateView {
+  readonly statementBase64: string;
+  readonly signatureBase64: string;
+  readonly signer: string;
+}
+
+export type MigrationEvent =
+  | {
+      readonly event: 'started';
+      readonly migrationId: string;
+      readonly vm: string;
+      readonly from: string;
+      readonly to: string;
+      readonly memoryBytes: number;
+    }
+  | { readonly event: 'phase'; readonly migrationId: string; readonly phase: Phase }
+  | ({ readonly event: 'round'; readonly migrationId: string } & RoundReport)
+  | {
+      readonly event: 'progress';
+      readonly migrationId: string;
+      readonly phase: Phase;
+      readonly round: number;
+      /** Of this round. */
+      readonly sentBytes: number;
+      readonly remainingBytes: number;
+      readonly dirtyRateBps: number;
+      readonly bandwidthBps: number;
+      readonly predictedDowntimeMs: number;
+      readonly etaMs: number;
+    }
+  | MigrationResult;

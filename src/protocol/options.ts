@@ -1,0 +1,49 @@
+/**
+ * What an operator may ask of one migration, and the names it is asked by. The schema is shared by
+ * the command line, the control API and the engine, so that an option exists in one place only.
+ */
+import { z } from 'zod';
+import { GiB, MiB } from '../base/units.ts';
+
+/** Names of VMs, hosts, operators: a DNS label, so that they are safe in paths, URIs and logs. */
+export const nameSchema = z
+  .string()
+  .regex(/^[a-z0-9][a-z0-9-]{0,62}$/, 'expected a name: a-z 0-9 -');
+
+/** Migration ids are UUIDv7 (RFC 9562 §5.7): unique, and sorted by time of request. */
+export const migrationIdSchema = z
+  .string()
+  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+
+export const SUITE_NAMES = [
+  'aes-256-gcm+hmac-sha256',
+  'chacha20-poly1305+hmac-sha256',
+  'aes-256-ctr+hmac-sha256',
+] as const;
+export const suiteSchema = z.enum(SUITE_NAMES);
+export type SuiteName = z.infer<typeof suiteSchema>;
+
+export const CHANNELS_MAX = 16;
+
+export const migrateOptionsSchema = z.strictObject({
+  vm: nameSchema,
+  to: nameSchema,
+  mode: z.enum(['pre-copy']).default('pre-copy'),
+  /** Stop-and-copy begins when the remaining pages are predicted to fit into this, in ms. */
+  downtimeLimitMs: z.number().int().min(1).max(60_000).default(50),
+  /** Compare a digest of every page on both sides before the handover; adds to the downtime. */
+  verify: z.boolean().default(false),
+  maxBandwidthBps: z
+    .number()
+    .int()
+    .min(MiB)
+    .max(1024 * GiB)
+    .optional(),
+  /** The whole migration up to the handover ends within this, or is cancelled. */
+  timeoutMs: z.number().int().min(100).max(86_400_000).optional(),
+  channels: z.number().int().min(1).max(CHANNELS_MAX).default(1),
+  suite: suiteSchema.optional(),
+  /** Pre-copy gives up (code NOT_CONVERGING) after this many rounds. */
+  roundsMax: z.number().int().min(1).max(1000).default(30),
+});
+export type MigrateOptions = z.infer<typeof migrateOptionsSchema>;
