@@ -1,0 +1,80 @@
+/**
+ * The file operations that secrets at rest need: bounded reads that follow no link, writes that are
+ * on disk when they return, overwriting in place. Errors are the system's own; knows nothing of
+ * what the files hold.
+ */
+import { constants } from 'node:fs';
+import { lstat, open, type FileHandle } from 'node:fs/promises';
+import type { Random } from '../base/ports.ts';
+
+/** Only the owner may read or write. */
+const PRIVATE_FILE_MODE = 0o600;
+export const PRIVATE_DIRECTORY_MODE = 0o700;
+
+const { O_RDONLY, O_RDWR, O_WRONLY, O_CREAT, O_EXCL, O_TRUNC, O_NOFOLLOW } = constants;
+const CHUNK_BYTES = 64 * 1024;
+
+/** The system's name of an error (`ENOENT` …), or `failed`. */
+export const systemCode = (thrown: unknown): string =>
+  thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'failed';
+
+/** Up to `maxBytes` from the beginning of the file, in a buffer of its own. */
+export async function readStart(path: string, maxBytes: number): Promise<Buffer> {
+  await using file = await open(path, O_RDONLY | O_NOFOLLOW);
+  const { size } = await file.stat();
+  const bytes = Buffer.alloc(Math.min(size, maxBytes));
+  let filled = 0;
+  while (filled < bytes.length) {
+    const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
+    if (bytesRead === 0) break;
+    filled += bytesRead;
+  }
+  return bytes.subarray(0, filled);
+}
+
+/** Writes the file, 0600, and returns when its bytes are on disk. `'new'` refuses an existing one. */
+export async function writeSynced(
+  path: string,
+  bytes: Uint8Array,
+  mode: 'new' | 'replace',
+): Promise<void> {
+  const how = O_WRONLY | O_CREAT | O_NOFOLLOW | (mode === 'new' ? O_EXCL : O_TRUNC);
+  await using file = await open(path, how, PRIVATE_FILE_MODE);
+  await file.writeFile(bytes);
+  await file.sync();
+}
+
+/** Makes created, renamed and unlinked names of a directory durable. */
+export async function syncDirectory(path: string): Promise<void> {
+  await using directory = await open(path, O_RDONLY);
+  await directory.sync();
+}
+
+/**
+ * Replaces the whole content by random bytes, in place and on disk. Returns how many; null if there
+ * is no such regular file. (A file system that copies on write, or a flash disk, may keep the old
+ * blocks all the same: that is why what lies there is encrypted and its key goes first.)
+ */
+export async function overwrite(path: string, random: Random): Promise<number | null> {
+  try {
+    if (!(await lstat(path)).isFile()) return null;
+    await using file = await open(path, O_RDWR | O_NOFOLLOW);
+    const written = await overwriteOpen(file, random);
+    await file.sync();
+    return written;
+  } catch (thrown) {
+    if (systemCode(thrown) === 'ENOENT') return null;
+    throw thrown;
+  }
+}
+
+async function overwriteOpen(file: FileHandle, random: Random): Promise<number> {
+  const { size } = await file.stat();
+  let written = 0;
+  while (written < size) {
+    const chunk = random.bytes(Math.min(CHUNK_BYTES, size - written));
+    const { bytesWritten } = await file.write(chunk, 0, chunk.length, written);
+    written += bytesWritten;
+  }
+  return written;
+}
