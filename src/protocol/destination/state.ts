@@ -1,0 +1,170 @@
+/**
+ * The destination's states, events and effects. The sequence of a migration that goes well:
+ *
+ *     AwaitingHello → AwaitingAttRequest → MakingEvidence → AwaitingSourceVerdict →
+ *     AppraisingSource → AwaitingOffer → Admitting → Receiving ⇄ ConfirmingRound →
+ *     ConfirmingFinal → Preparing → AwaitingSurrender → Activating → Starting →
+ *     AwaitingDeletion → Filing → Ended
+ *
+ * Up to Preparing the destination may abort alone. In AwaitingSurrender it is PREPARED: it never
+ * aborts on its own, for the source may have surrendered and lost its memory; only the source's
+ * signed word that it did not surrender ends it.
+ */
+import type { Code } from '../codes.ts';
+import type { Rules } from '../machine.ts';
+import type { Deletion, Evidence, Message, MessageOf, MessageType } from '../messages.ts';
+import type { SuiteName } from '../options.ts';
+import type { Agreed, Outcome } from '../session.ts';
+import type { Subject } from '../statement.ts';
+
+/** What is fixed when a connection of another host arrives. */
+export interface Plan {
+  readonly host: string;
+  /** The peer, as its certificate says. */
+  readonly from: string;
+  readonly suites: readonly SuiteName[];
+  readonly encodings: readonly string[];
+  readonly channelsMax: number;
+  readonly formats: readonly string[];
+  /** Our challenge to the source. */
+  readonly nonce: Uint8Array;
+  /** Digest of the policy under which we appraise. */
+  readonly policyDigest: Uint8Array;
+  /** Whether `signature` over `statement` is the peer's: pure, the certificate is fixed. */
+  readonly signedByPeer: (statement: Uint8Array, signature: Uint8Array) => boolean;
+}
+
+interface Base {
+  readonly plan: Plan;
+}
+interface Opened extends Base {
+  readonly migrationId: string;
+  readonly agreed: Agreed;
+}
+interface Admitted extends Opened {
+  readonly subject: Subject;
+  readonly verify: boolean;
+}
+interface Held extends Opened {
+  readonly subject: Subject;
+  readonly transcriptDigest: Uint8Array;
+}
+
+/** What the source says of a round; compared with what arrived. */
+export type RoundEnd = Omit<MessageOf<'ROUND_END'>, 'type'>;
+export type Final = Omit<MessageOf<'FINAL'>, 'type' | 'signature'>;
+
+export type State =
+  | ({ readonly kind: 'AwaitingHello' } & Base)
+  | ({ readonly kind: 'AwaitingAttRequest' } & Opened)
+  | ({ readonly kind: 'MakingEvidence'; readonly peerNonce: Uint8Array } & Opened)
+  | ({ readonly kind: 'AwaitingSourceVerdict'; readonly peerNonce: Uint8Array } & Opened)
+  | ({ readonly kind: 'AppraisingSource'; readonly peerNonce: Uint8Array } & Opened)
+  | ({ readonly kind: 'AwaitingOffer' } & Opened)
+  | ({ readonly kind: 'Admitting' } & Admitted)
+  | ({ readonly kind: 'Receiving'; readonly round: number } & Admitted)
+  | ({ readonly kind: 'ConfirmingRound'; readonly end: RoundEnd } & Admitted)
+  | ({ readonly kind: 'ConfirmingFinal'; readonly final: Final } & Admitted)
+  | ({ readonly kind: 'Preparing' } & Held)
+  | ({ readonly kind: 'AwaitingSurrender' } & Held)
+  | ({ readonly kind: 'Activating' } & Held)
+  | ({ readonly kind: 'Starting' } & Held)
+  | ({ readonly kind: 'AwaitingDeletion' } & Held)
+  | ({ readonly kind: 'Filing' } & Held)
+  | ({
+      readonly kind: 'Aborting';
+      readonly outcome: Outcome;
+      readonly code: Code;
+      readonly detail: string;
+    } & Base)
+  | ({
+      readonly kind: 'Ended';
+      readonly outcome: Outcome;
+      readonly code: Code | null;
+      readonly detail: string;
+    } & Base);
+
+type MessageEvent = {
+  readonly [T in MessageType]: { readonly kind: T; readonly message: MessageOf<T> };
+}[MessageType];
+
+export type Event =
+  | MessageEvent
+  | { readonly kind: 'evidenceMade'; readonly evidence: Evidence }
+  | { readonly kind: 'appraised'; readonly code: Code | null; readonly detail: string }
+  | { readonly kind: 'admitted'; readonly reservation: string; readonly ports: readonly number[] }
+  | { readonly kind: 'notAdmitted'; readonly code: Code; readonly detail: string }
+  | {
+      readonly kind: 'roundReceived';
+      readonly round: number;
+      readonly pages: number;
+      readonly tag: Uint8Array;
+    }
+  | {
+      readonly kind: 'finalReceived';
+      readonly transcriptDigest: Uint8Array;
+      readonly stateBytes: number;
+      readonly memoryDigest: Uint8Array;
+    }
+  /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
+  | { readonly kind: 'prepared'; readonly signature: Uint8Array }
+  /** ACTIVE is durable: the commit point. */
+  | { readonly kind: 'activeRecorded' }
+  | { readonly kind: 'guestStarted'; readonly signature: Uint8Array }
+  | { readonly kind: 'filed' }
+  | { readonly kind: 'abandoned' }
+  /** The daemon is stopping. */
+  | { readonly kind: 'cancelRequested'; readonly code: Code }
+  | { readonly kind: 'deadlinePassed' }
+  | { readonly kind: 'peerClosed'; readonly code: Code; readonly detail: string }
+  | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
+
+export type Deadline = 'reply' | 'work' | 'confirm' | 'surrender';
+
+export type Effect =
+  | { readonly kind: 'send'; readonly message: Message }
+  | {
+      readonly kind: 'sendSigned';
+      readonly message: Omit<MessageOf<'ABORT'>, 'signature'>;
+      readonly statement: Uint8Array;
+    }
+  | { readonly kind: 'arm'; readonly deadline: Deadline }
+  | { readonly kind: 'disarm' }
+  | { readonly kind: 'open'; readonly migrationId: string; readonly agreed: Agreed }
+  | {
+      readonly kind: 'makeEvidence';
+      readonly formats: readonly string[];
+      readonly nonce: Uint8Array;
+      readonly policyDigest: Uint8Array;
+    }
+  | {
+      readonly kind: 'appraise';
+      readonly evidence: Evidence;
+      readonly nonce: Uint8Array;
+      readonly policyDigest: Uint8Array;
+    }
+  | { readonly kind: 'deriveKeys'; readonly nonceS: Uint8Array; readonly nonceD: Uint8Array }
+  /** Policy, name, epoch, capacity; memory reserved, guest process and data listeners ready. */
+  | { readonly kind: 'admit'; readonly offer: MessageOf<'OFFER'>; readonly agreed: Agreed }
+  | { readonly kind: 'awaitRound'; readonly round: number }
+  | { readonly kind: 'awaitFinal'; readonly verify: boolean }
+  /** Restore, save the vTPM, write PREPARED, sync, sign the receipt; then `prepared`. */
+  | { readonly kind: 'prepare'; readonly subject: Subject; readonly statement: Uint8Array }
+  /** Write ACTIVE with the source's token, sync; then `activeRecorded`. */
+  | {
+      readonly kind: 'recordActive';
+      readonly subject: Subject;
+      readonly token: Uint8Array;
+    }
+  | { readonly kind: 'startGuest'; readonly statement: Uint8Array }
+  | {
+      readonly kind: 'fileCertificate';
+      readonly deletion: Deletion;
+      readonly statement: Uint8Array;
+      readonly signature: Uint8Array;
+    }
+  /** Destroy everything received, release the reservation, close the record. */
+  | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }
+  | { readonly kind: 'end' };
+
+export type DestinationRules<K extends State['kind']> = Rules<State, Event, Effect, K>;

@@ -1,0 +1,141 @@
+/**
+ * The control messages, each with its schema. A message is one msgpack map with a `type`; whatever
+ * arrives is validated here, strictly, before anything looks at it. Sizes are bounded by the codec
+ * (codec.ts); the order in which messages may come is the machines' business.
+ */
+import { z } from 'zod';
+import { descriptorSchema } from './descriptor.ts';
+import { CHANNELS_MAX, migrationIdSchema, nameSchema } from './options.ts';
+
+const binary = z.custom<Uint8Array>((value) => value instanceof Uint8Array, 'expected bytes');
+
+/** A binary field of exactly `length` bytes, or of 1 to `max`. */
+const exactly = (length: number) =>
+  binary.refine((value) => value.length === length, `expected ${length} bytes`);
+const upTo = (max: number) =>
+  binary.refine((value) => value.length >= 1 && value.length <= max, `expected 1 to ${max} bytes`);
+
+/** A code or other short word of the peer's: shown only after the table knew it. */
+const word = z.string().max(64);
+const detail = z.string().max(512);
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const words = z.array(word).min(1).max(16);
+
+const nonce = exactly(32);
+/** SHA-384. */
+const digest = exactly(48);
+/** Ed25519 (RFC 8032). */
+const signature = exactly(64);
+const epoch = z
+  .number()
+  .int()
+  .min(1)
+  .max(2 ** 48);
+const round = z.number().int().min(0).max(100_000);
+
+export const evidenceSchema = z.strictObject({ format: word, body: upTo(64 * 1024) });
+export type Evidence = z.infer<typeof evidenceSchema>;
+
+/** What a deletion certificate states: what was destroyed at the source. */
+export const deletionSchema = z.strictObject({
+  /** SHA-384 of the encrypted vTPM state as it was; empty when the VM had no vTPM. */
+  stateDigest: binary.refine((value) => [0, 48].includes(value.length)),
+  filesDestroyed: count,
+  bytesOverwritten: count,
+});
+export type Deletion = z.infer<typeof deletionSchema>;
+
+const define = <T extends string, S extends z.core.$ZodShape>(type: T, shape: S) =>
+  z.strictObject({ type: z.literal(type), ...shape });
+
+const refusal = { code: word, detail };
+
+export const MESSAGES = {
+  // Phase A: session
+  HELLO: define('HELLO', {
+    versionMin: z.number().int().min(1).max(255),
+    versionMax: z.number().int().min(1).max(255),
+    migrationId: migrationIdSchema,
+    /** The host that the source was told to migrate to. */
+    to: nameSchema,
+    suites: words,
+    encodings: words,
+    channels: z.number().int().min(1).max(CHANNELS_MAX),
+    features: z.array(word).max(16),
+  }),
+  HELLO_OK: define('HELLO_OK', {
+    version: z.number().int().min(1).max(255),
+    suite: word,
+    encodings: words,
+    channels: z.number().int().min(1).max(CHANNELS_MAX),
+    features: z.array(word).max(16),
+  }),
+
+  // Phase B: mutual attestation
+  ATT_REQUEST: define('ATT_REQUEST', {
+    nonce,
+    formats: words,
+    /** PCRs that the evidence must cover; empty for formats without PCRs. */
+    pcrSelection: z.array(z.number().int().min(0).max(23)).max(24),
+    /** Digest of the policy that the answer will be appraised under; the answer signs it. */
+    policyDigest: digest,
+  }),
+  ATT_EVIDENCE: define('ATT_EVIDENCE', {
+    evidence: evidenceSchema,
+    nonce,
+    formats: words,
+    policyDigest: digest,
+  }),
+  SVR_ATT_OK: define('SVR_ATT_OK', { evidence: evidenceSchema }),
+  SVR_ATT_FAILED: define('SVR_ATT_FAILED', refusal),
+  CLI_ATT_OK: define('CLI_ATT_OK', {}),
+  CLI_ATT_FAILED: define('CLI_ATT_FAILED', refusal),
+
+  // Phase C: transfer
+  OFFER: define('OFFER', {
+    descriptor: descriptorSchema,
+    epoch,
+    policyDigest: digest,
+    /** Both sides compute a digest of every page before the handover. */
+    verify: z.boolean(),
+  }),
+  ACCEPT: define('ACCEPT', {
+    reservation: z.uuid(),
+    /** One data port a channel, on the address of the control connection. */
+    ports: z.array(z.number().int().min(1).max(65_535)).min(1).max(CHANNELS_MAX),
+  }),
+  REFUSED: define('REFUSED', refusal),
+  ROUND_END: define('ROUND_END', {
+    round,
+    pages: count,
+    zeroPages: count,
+    bytes: count,
+    tag: digest,
+  }),
+  ROUND_OK: define('ROUND_OK', { round }),
+  FINAL: define('FINAL', {
+    round,
+    transcriptDigest: digest,
+    stateBytes: count,
+    /** SHA-256 of every page in order, when the offer asked for it; else empty. */
+    memoryDigest: binary.refine((value) => [0, 32].includes(value.length)),
+    signature,
+  }),
+  DONE: define('DONE', { signature }),
+
+  // Phase D: handover and deletion
+  SURRENDER: define('SURRENDER', { signature }),
+  ACTIVATED: define('ACTIVATED', { signature }),
+  DELETED: define('DELETED', { deletion: deletionSchema, signature }),
+
+  // Any time before the source surrendered; the source's is its signed word that it did not.
+  ABORT: define('ABORT', { ...refusal, signature }),
+} as const;
+
+export type MessageType = keyof typeof MESSAGES;
+export const MESSAGE_TYPES = Object.keys(MESSAGES) as MessageType[];
+export type MessageOf<T extends MessageType> = z.infer<(typeof MESSAGES)[T]>;
+export type Message = { [T in MessageType]: MessageOf<T> }[MessageType];
+
+/** The version of this protocol: a range is offered, so that later versions can be added. */
+export const PROTOCOL_VERSION = 1;

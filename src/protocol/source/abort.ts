@@ -1,0 +1,52 @@
+/**
+ * The ways out of a migration, seen from the source. Before it surrendered, anything that goes
+ * wrong is an abort: the guest runs on here. From the moment the surrender may be durable, the guest
+ * may live at the destination, so nothing but the destination's own word settles it: in doubt.
+ */
+import type { Step } from '../machine.ts';
+import type { Code } from '../codes.ts';
+import { outcomeOf } from '../session.ts';
+import { abortStatement } from '../statement.ts';
+import type { Effect, State } from './state.ts';
+
+/** Ends the migration with the VM running here; `tell` says the peer (it may not know yet). */
+export function abort(
+  state: State,
+  code: Code,
+  detail: string,
+  tell: 'tell the peer' | 'say nothing' = 'tell the peer',
+): Step<State, Effect> {
+  const { plan } = state;
+  const farewell: Effect = {
+    kind: 'sendSigned',
+    message: { type: 'ABORT', code, detail: detail.slice(0, 512) },
+    statement: abortStatement(plan.migrationId, 'source', code),
+  };
+  return {
+    state: { kind: 'Aborting', plan, outcome: outcomeOf(code), code, detail },
+    effects: [
+      ...(tell === 'tell the peer' ? [farewell] : []),
+      { kind: 'arm', deadline: 'work' },
+      { kind: 'abandon', code, detail },
+    ],
+  };
+}
+
+/** The peer ended it, by name of a code; an unknown one is shown as `fallback`. */
+export function refusedByPeer(state: State, code: Code, detail: string): Step<State, Effect> {
+  return abort(state, code, detail, 'say nothing');
+}
+
+/** The surrender is (or may be) durable and the destination's word is missing: keep everything. */
+export function doubt(state: State, cause: Code, detail: string): Step<State, Effect> {
+  return {
+    state: {
+      kind: 'Ended',
+      plan: state.plan,
+      outcome: 'in-doubt',
+      code: 'IN_DOUBT',
+      detail: `${cause} ${detail}`.trim(),
+    },
+    effects: [{ kind: 'disarm' }, { kind: 'end' }],
+  };
+}

@@ -1,0 +1,78 @@
+/** Phase A at the source: connect, offer what we speak, check what the destination picked. */
+import { PROTOCOL_VERSION } from '../messages.ts';
+import { abort } from './abort.ts';
+import type { SourceRules } from './state.ts';
+
+export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
+  Idle: {
+    started: {
+      to: ['Connecting'],
+      run: ({ plan }) => ({
+        state: { kind: 'Connecting', plan },
+        effects: [{ kind: 'arm', deadline: 'connect' }, { kind: 'connect' }],
+      }),
+    },
+  },
+
+  Connecting: {
+    connected: {
+      to: ['AwaitingHelloOk'],
+      run: ({ plan }) => ({
+        state: { kind: 'AwaitingHelloOk', plan },
+        effects: [
+          {
+            kind: 'send',
+            message: {
+              type: 'HELLO',
+              versionMin: PROTOCOL_VERSION,
+              versionMax: PROTOCOL_VERSION,
+              migrationId: plan.migrationId,
+              to: plan.options.to,
+              suites: [...plan.suites],
+              encodings: [...plan.encodings],
+              channels: plan.options.channels,
+              features: [],
+            },
+          },
+          { kind: 'arm', deadline: 'reply' },
+        ],
+      }),
+    },
+  },
+
+  AwaitingHelloOk: {
+    HELLO_OK: {
+      to: ['AwaitingEvidence', 'Aborting'],
+      run: (state, { message }) => {
+        const { plan } = state;
+        const suite = plan.suites.find((name) => name === message.suite);
+        if (message.version !== PROTOCOL_VERSION) {
+          return abort(state, 'VERSION_MISMATCH', `picked ${message.version}`);
+        }
+        if (suite === undefined) return abort(state, 'SUITE_MISMATCH', `picked ${message.suite}`);
+        if (message.channels > plan.options.channels) {
+          return abort(state, 'MESSAGE_MALFORMED', 'more channels than offered');
+        }
+        if (!message.encodings.every((name) => plan.encodings.includes(name))) {
+          return abort(state, 'MESSAGE_MALFORMED', 'an encoding that was not offered');
+        }
+        return {
+          state: { kind: 'AwaitingEvidence', plan, agreed: { suite, channels: message.channels } },
+          effects: [
+            {
+              kind: 'send',
+              message: {
+                type: 'ATT_REQUEST',
+                nonce: plan.nonce,
+                formats: [...plan.formats],
+                pcrSelection: [],
+                policyDigest: plan.policyDigest,
+              },
+            },
+            { kind: 'arm', deadline: 'reply' },
+          ],
+        };
+      },
+    },
+  },
+};

@@ -1,0 +1,195 @@
+/**
+ * The source's states, events and effects. The sequence of a migration that goes well:
+ *
+ *     Idle → Connecting → AwaitingHelloOk → AwaitingEvidence → AppraisingPeer → MakingEvidence →
+ *     AwaitingVerdict → Describing → AwaitingAcceptance → JoiningChannels → SendingRound ⇄
+ *     AwaitingRoundOk → Collecting → Pausing → SendingFinal → AwaitingDone → Surrendering →
+ *     AwaitingActivated → Deleting → RecordingGone → Ended
+ *
+ * Any state before Surrendering may go to Aborting, any after it to InDoubt; both end in Ended.
+ */
+import type { Code } from '../codes.ts';
+import type { VmDescriptor } from '../descriptor.ts';
+import type { Deletion, Evidence, Message, MessageOf, MessageType } from '../messages.ts';
+import type { MigrateOptions, SuiteName } from '../options.ts';
+import type { Rules } from '../machine.ts';
+import type { Agreed, Outcome } from '../session.ts';
+import type { Subject } from '../statement.ts';
+
+/** What is fixed when a migration begins. */
+export interface Plan {
+  readonly migrationId: string;
+  readonly from: string;
+  readonly options: MigrateOptions;
+  readonly suites: readonly SuiteName[];
+  readonly encodings: readonly string[];
+  readonly formats: readonly string[];
+  /** Our challenge to the destination. */
+  readonly nonce: Uint8Array;
+  /** Digest of the policy under which we appraise. */
+  readonly policyDigest: Uint8Array;
+  readonly epoch: number;
+  /** Whether `signature` over `statement` is the peer's: pure, the certificate is fixed. */
+  readonly signedByPeer: (statement: Uint8Array, signature: Uint8Array) => boolean;
+}
+
+/** What one round moved, as the data plane counted it. */
+export interface RoundSent {
+  readonly pages: number;
+  readonly zeroPages: number;
+  readonly bytesSent: number;
+  /** SHA-384 over the channels' transcripts up to the end of this round. */
+  readonly tag: Uint8Array;
+}
+
+interface Base {
+  readonly plan: Plan;
+}
+interface Attested extends Base {
+  readonly agreed: Agreed;
+  readonly peerNonce: Uint8Array;
+}
+/** What the peer asked our evidence to answer, besides its nonce. */
+interface Challenge {
+  readonly formats: readonly string[];
+  readonly policyDigest: Uint8Array;
+}
+interface Transferring extends Base {
+  readonly agreed: Agreed;
+  readonly subject: Subject;
+  readonly round: number;
+  /** Bytes per second of the last round that was long enough to tell; 0 before. */
+  readonly bandwidthBps: number;
+}
+interface HandingOver extends Base {
+  readonly subject: Subject;
+  readonly transcriptDigest: Uint8Array;
+}
+
+export type State =
+  | ({ readonly kind: 'Idle' } & Base)
+  | ({ readonly kind: 'Connecting' } & Base)
+  | ({ readonly kind: 'AwaitingHelloOk' } & Base)
+  | ({ readonly kind: 'AwaitingEvidence'; readonly agreed: Agreed } & Base)
+  | ({ readonly kind: 'AppraisingPeer'; readonly challenge: Challenge } & Attested)
+  | ({ readonly kind: 'MakingEvidence' } & Attested)
+  | ({ readonly kind: 'AwaitingVerdict' } & Attested)
+  | ({ readonly kind: 'Describing' } & Attested)
+  | ({
+      readonly kind: 'AwaitingAcceptance';
+      readonly agreed: Agreed;
+      readonly subject: Subject;
+    } & Base)
+  | ({
+      readonly kind: 'JoiningChannels';
+      readonly agreed: Agreed;
+      readonly subject: Subject;
+    } & Base)
+  | ({ readonly kind: 'SendingRound' } & Transferring)
+  | ({ readonly kind: 'AwaitingRoundOk'; readonly sent: RoundSent } & Transferring)
+  | ({ readonly kind: 'Collecting'; readonly sent: RoundSent } & Transferring)
+  | ({ readonly kind: 'Pausing' } & Transferring)
+  | ({ readonly kind: 'SendingFinal' } & Transferring)
+  | ({ readonly kind: 'AwaitingDone' } & HandingOver)
+  | ({ readonly kind: 'Surrendering' } & HandingOver)
+  | ({ readonly kind: 'AwaitingActivated' } & HandingOver)
+  | ({ readonly kind: 'Deleting'; readonly activation: Uint8Array } & HandingOver)
+  | ({ readonly kind: 'RecordingGone'; readonly deletion: Deletion } & HandingOver)
+  | ({
+      readonly kind: 'Aborting';
+      readonly outcome: Outcome;
+      readonly code: Code;
+      readonly detail: string;
+    } & Base)
+  | ({
+      readonly kind: 'Ended';
+      readonly outcome: Outcome;
+      readonly code: Code | null;
+      readonly detail: string;
+    } & Base);
+
+type MessageEvent = {
+  readonly [T in MessageType]: { readonly kind: T; readonly message: MessageOf<T> };
+}[MessageType];
+
+export type Event =
+  | MessageEvent
+  | { readonly kind: 'started' }
+  | { readonly kind: 'connected' }
+  | { readonly kind: 'appraised'; readonly code: Code | null; readonly detail: string }
+  | { readonly kind: 'evidenceMade'; readonly evidence: Evidence }
+  | { readonly kind: 'described'; readonly descriptor: VmDescriptor }
+  | { readonly kind: 'channelsJoined' }
+  | { readonly kind: 'roundSent'; readonly sent: RoundSent }
+  /** Pages written since the round began, and how long it took to arrive at the destination. */
+  | { readonly kind: 'dirtyCollected'; readonly dirtyPages: number; readonly roundMs: number }
+  | { readonly kind: 'guestPaused'; readonly stateBytes: number }
+  | {
+      readonly kind: 'finalSent';
+      readonly transcriptDigest: Uint8Array;
+      readonly stateBytes: number;
+      readonly memoryDigest: Uint8Array;
+    }
+  | { readonly kind: 'surrendered'; readonly signature: Uint8Array }
+  | { readonly kind: 'guestDeleted'; readonly deletion: Deletion }
+  | { readonly kind: 'goneRecorded'; readonly signature: Uint8Array }
+  | { readonly kind: 'abandoned' }
+  /** The operator, or a limit of the whole migration (code TIMEOUT), wants it ended. */
+  | { readonly kind: 'cancelRequested'; readonly code: Code }
+  | { readonly kind: 'deadlinePassed' }
+  | { readonly kind: 'peerClosed'; readonly code: Code; readonly detail: string }
+  | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
+
+/** A message whose signature the engine makes over `statement` just before it is sent. */
+export type Signable = 'FINAL' | 'ABORT';
+export type Unsigned = {
+  [T in Signable]: Omit<MessageOf<T>, 'signature'>;
+}[Signable];
+
+export type Deadline = 'connect' | 'reply' | 'admission' | 'confirm' | 'work';
+
+export type Effect =
+  | { readonly kind: 'connect' }
+  | { readonly kind: 'send'; readonly message: Message }
+  | { readonly kind: 'sendSigned'; readonly message: Unsigned; readonly statement: Uint8Array }
+  /** One deadline at a time: arming a new one, or ending, disarms the old. */
+  | { readonly kind: 'arm'; readonly deadline: Deadline }
+  | { readonly kind: 'disarm' }
+  | {
+      readonly kind: 'appraise';
+      readonly evidence: Evidence;
+      readonly nonce: Uint8Array;
+      readonly policyDigest: Uint8Array;
+    }
+  | {
+      readonly kind: 'makeEvidence';
+      readonly formats: readonly string[];
+      readonly nonce: Uint8Array;
+      readonly policyDigest: Uint8Array;
+    }
+  | { readonly kind: 'deriveKeys'; readonly nonceS: Uint8Array; readonly nonceD: Uint8Array }
+  | { readonly kind: 'describe' }
+  | { readonly kind: 'joinChannels'; readonly agreed: Agreed; readonly ports: readonly number[] }
+  | { readonly kind: 'sendRound'; readonly round: number }
+  | { readonly kind: 'collectDirty'; readonly round: number; readonly sent: RoundSent }
+  | { readonly kind: 'pauseGuest' }
+  | { readonly kind: 'sendFinal'; readonly round: number; readonly stateBytes: number }
+  /** Make the surrender durable: sign the token, write it, sync; then `surrendered`. */
+  | {
+      readonly kind: 'surrender';
+      readonly subject: Subject;
+      readonly receipt: Uint8Array;
+      readonly statement: Uint8Array;
+    }
+  | { readonly kind: 'deleteGuest' }
+  | {
+      readonly kind: 'recordGone';
+      readonly activation: Uint8Array;
+      readonly deletion: Deletion;
+      readonly statement: Uint8Array;
+    }
+  /** Put everything back: channels closed, keys wiped, guest running, record closed. */
+  | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }
+  | { readonly kind: 'end' };
+
+export type SourceRules<K extends State['kind']> = Rules<State, Event, Effect, K>;
