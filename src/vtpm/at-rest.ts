@@ -7,7 +7,8 @@
  * `key`, which never changes and is the first thing to go: with it every copy becomes unreadable.
  */
 import { hash } from 'node:crypto';
-import { mkdir, readdir, rename, rmdir, unlink } from 'node:fs/promises';
+import { mkdirSync, renameSync } from 'node:fs';
+import { rmdir, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Random } from '../base/ports.ts';
 import { MigError } from '../protocol/error.ts';
@@ -15,6 +16,7 @@ import {
   overwrite,
   PRIVATE_DIRECTORY_MODE,
   readStart,
+  settleDirectory,
   syncDirectory,
   systemCode,
   writeSynced,
@@ -45,11 +47,14 @@ export interface VtpmDestruction {
   readonly bytesOverwritten: number;
 }
 
-/** One vTPM's directory. Calls must not overlap: one that does is refused with VTPM_FAILED. */
+/**
+ * One vTPM's directory. Everything but `destroy` blocks until it is on disk; while a `destroy` is
+ * under way every other call is refused. All failures are VTPM_FAILED.
+ */
 export class VtpmAtRest {
   readonly #path: string;
   readonly #random: Random;
-  #busy = false;
+  #destroying = false;
 
   constructor(path: string, random: Random) {
     this.#path = path;
@@ -57,23 +62,20 @@ export class VtpmAtRest {
   }
 
   /**
-   * Makes the directory, in a parent that exists, and its key, durably. An existing key is refused,
-   * never replaced; one that a crash left half written makes `load` fail, and `destroy` clears it.
+   * Makes the directory, in a parent that exists, and its key. An existing key is refused, never
+   * replaced; one that a crash left half written makes `load` fail, and `destroy` clears it.
    */
-  async create(): Promise<void> {
-    await this.#alone('create', async () => {
-      await ignoring('EEXIST', mkdir(this.#path, { mode: PRIVATE_DIRECTORY_MODE }));
-      const key = Buffer.alloc(DIRECTORY_KEY_BYTES);
-      const random = this.#random.bytes(DIRECTORY_KEY_BYTES);
-      key.set(random);
-      random.fill(0);
+  create(): void {
+    this.#perform('create', () => {
+      unless('EEXIST', () => mkdirSync(this.#path, { mode: PRIVATE_DIRECTORY_MODE }));
+      const key = this.#random.bytes(DIRECTORY_KEY_BYTES);
       try {
-        await writeSynced(this.#file(KEY), key, 'new');
+        writeSynced(this.#file(KEY), key, 'new');
       } finally {
         key.fill(0);
       }
-      await syncDirectory(this.#path);
-      await syncDirectory(dirname(this.#path));
+      syncDirectory(this.#path);
+      syncDirectory(dirname(this.#path));
     });
   }
 
@@ -81,20 +83,20 @@ export class VtpmAtRest {
    * Replaces the saved state, atomically and durably: when it returns the new one is on disk, when
    * it fails or is cut off the old one is still there. `state` stays the caller's to wipe.
    */
-  async save(state: Uint8Array): Promise<void> {
-    await this.#alone('save', async () => {
-      const counter = (await this.#lastCounter()) + 1;
-      const sealed = await this.#withKey((key) => seal(state, key, counter, this.#random));
-      await writeSynced(this.#file(STATE_TEMP), sealed, 'replace');
-      await rename(this.#file(STATE_TEMP), this.#file(STATE));
-      await syncDirectory(this.#path);
+  save(state: Uint8Array): void {
+    this.#perform('save', () => {
+      const counter = this.#lastCounter() + 1;
+      const sealed = this.#withKey((key) => seal(state, key, counter, this.#random));
+      writeSynced(this.#file(STATE_TEMP), sealed, 'replace');
+      renameSync(this.#file(STATE_TEMP), this.#file(STATE));
+      syncDirectory(this.#path);
     });
   }
 
   /** The last saved state, in clear, in a buffer that the caller wipes. */
-  async load(): Promise<Buffer> {
-    return this.#alone('load', async () => {
-      const sealed = await readStart(this.#file(STATE), SEALED_BYTES_MAX + 1);
+  load(): Buffer {
+    return this.#perform('load', () => {
+      const sealed = readStart(this.#file(STATE), SEALED_BYTES_MAX + 1);
       return this.#withKey((key) => open(sealed, key));
     });
   }
@@ -106,47 +108,58 @@ export class VtpmAtRest {
    * is left and reported with VTPM_FAILED, after the destruction.
    */
   async destroy(): Promise<VtpmDestruction> {
-    return this.#alone('destroy', async () => {
-      const names = (await ignoring('ENOENT', readdir(this.#path))) ?? [];
-      let filesDestroyed = 0;
-      let bytesOverwritten = 0;
-      let stateDigest: Uint8Array | null = null;
-      for (const name of FILES) {
-        if (name === STATE) stateDigest = await this.#stateDigest();
-        const bytes = await overwrite(this.#file(name), this.#random);
-        if (bytes === null) continue;
-        filesDestroyed += 1;
-        bytesOverwritten += bytes;
-      }
-      for (const name of FILES) if (names.includes(name)) await unlink(this.#file(name));
-      await ignoring('ENOENT', syncDirectory(this.#path));
-      await ignoring('ENOENT', rmdir(this.#path));
-      await ignoring('ENOENT', syncDirectory(dirname(this.#path)));
-      return { stateDigest, filesDestroyed, bytesOverwritten };
-    });
+    this.#refuseWhileDestroying('destroy');
+    this.#destroying = true;
+    try {
+      return await this.#destroyFiles();
+    } catch (thrown) {
+      throw coded('destroy', thrown);
+    } finally {
+      this.#destroying = false;
+    }
+  }
+
+  async #destroyFiles(): Promise<VtpmDestruction> {
+    let filesDestroyed = 0;
+    let bytesOverwritten = 0;
+    let stateDigest: Uint8Array | null = null;
+    for (const name of FILES) {
+      if (name === STATE) stateDigest = this.#stateDigest();
+      const bytes = await overwrite(this.#file(name), this.#random);
+      if (bytes === null) continue;
+      filesDestroyed += 1;
+      bytesOverwritten += bytes;
+    }
+    const unlinked = FILES.map((name) => () => unlink(this.#file(name)));
+    const settled = [
+      () => settleDirectory(this.#path),
+      () => rmdir(this.#path),
+      () => settleDirectory(dirname(this.#path)),
+    ];
+    for (const step of [...unlinked, ...settled]) await unlessMissing(step);
+    return { stateDigest, filesDestroyed, bytesOverwritten };
   }
 
   #file(name: (typeof FILES)[number]): string {
     return join(this.#path, name);
   }
 
-  /** One operation at a time, its failures coded without naming paths or contents. */
-  async #alone<T>(what: string, work: () => Promise<T>): Promise<T> {
-    if (this.#busy) throw new MigError('VTPM_FAILED', `${what}: another call is under way`);
-    this.#busy = true;
+  #perform<T>(what: string, work: () => T): T {
+    this.#refuseWhileDestroying(what);
     try {
-      return await work();
+      return work();
     } catch (thrown) {
-      if (thrown instanceof MigError) throw thrown;
-      throw new MigError('VTPM_FAILED', `${what}: ${systemCode(thrown)}`, { cause: thrown });
-    } finally {
-      this.#busy = false;
+      throw coded(what, thrown);
     }
   }
 
+  #refuseWhileDestroying(what: string): void {
+    if (this.#destroying) throw new MigError('VTPM_FAILED', `${what}: it is being destroyed`);
+  }
+
   /** Lends the key, read for this use only and wiped after it. */
-  async #withKey<T>(use: (key: Buffer) => T): Promise<T> {
-    const key = await readStart(this.#file(KEY), DIRECTORY_KEY_BYTES + 1);
+  #withKey<T>(use: (key: Buffer) => T): T {
+    const key = readStart(this.#file(KEY), DIRECTORY_KEY_BYTES + 1);
     try {
       if (key.length !== DIRECTORY_KEY_BYTES) {
         throw new MigError('VTPM_FAILED', 'the key of the saved state has the wrong length');
@@ -158,26 +171,40 @@ export class VtpmAtRest {
   }
 
   /** The counter of the state on disk, 0 without one; only a running number (see `seal`). */
-  async #lastCounter(): Promise<number> {
-    const header = await ignoring('ENOENT', readStart(this.#file(STATE), SEALED_HEADER_BYTES));
+  #lastCounter(): number {
+    const header = unless('ENOENT', () => readStart(this.#file(STATE), SEALED_HEADER_BYTES));
     return (header === undefined ? null : savedCounter(header)) ?? 0;
   }
 
   /** Digest of the state file; null without one and for what is no state (any more). */
-  async #stateDigest(): Promise<Uint8Array | null> {
-    const sealed = await ignoring('ENOENT', readStart(this.#file(STATE), SEALED_BYTES_MAX + 1));
+  #stateDigest(): Uint8Array | null {
+    const sealed = unless('ENOENT', () => readStart(this.#file(STATE), SEALED_BYTES_MAX + 1));
     if (sealed === undefined || sealed.length > SEALED_BYTES_MAX) return null;
     if (!sealed.subarray(0, SEALED_MAGIC.length).equals(SEALED_MAGIC)) return null;
     return new Uint8Array(hash('sha384', sealed, 'buffer'));
   }
 }
 
+/** A failure with its code, without naming paths or contents. */
+const coded = (what: string, thrown: unknown): MigError =>
+  thrown instanceof MigError
+    ? thrown
+    : new MigError('VTPM_FAILED', `${what}: ${systemCode(thrown)}`, { cause: thrown });
+
 /** The outcome of `work`; undefined where the system failed it with the error `code`. */
-async function ignoring<T>(code: string, work: Promise<T>): Promise<T | undefined> {
+function unless<T>(code: string, work: () => T): T | undefined {
   try {
-    return await work;
+    return work();
   } catch (thrown) {
     if (systemCode(thrown) === code) return undefined;
     throw thrown;
+  }
+}
+
+async function unlessMissing(step: () => Promise<void>): Promise<void> {
+  try {
+    await step();
+  } catch (thrown) {
+    if (systemCode(thrown) !== 'ENOENT') throw thrown;
   }
 }

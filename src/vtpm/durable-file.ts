@@ -2,8 +2,11 @@
  * The file operations that secrets at rest need: bounded reads that follow no link, writes that are
  * on disk when they return, overwriting in place. Errors are the system's own; knows nothing of
  * what the files hold.
+ *
+ * Reads and writes block, because they lie in the guest's downtime, where each turn through the
+ * thread pool is longer than the call; overwriting happens in the daemon, which must not block.
  */
-import { constants } from 'node:fs';
+import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
 import { lstat, open, type FileHandle } from 'node:fs/promises';
 import type { Random } from '../base/ports.ts';
 
@@ -19,33 +22,34 @@ export const systemCode = (thrown: unknown): string =>
   thrown instanceof Error && 'code' in thrown ? String(thrown.code) : 'failed';
 
 /** Up to `maxBytes` from the beginning of the file, in a buffer of its own. */
-export async function readStart(path: string, maxBytes: number): Promise<Buffer> {
-  await using file = await open(path, O_RDONLY | O_NOFOLLOW);
-  const { size } = await file.stat();
-  const bytes = Buffer.alloc(Math.min(size, maxBytes));
-  let filled = 0;
-  while (filled < bytes.length) {
-    const { bytesRead } = await file.read(bytes, filled, bytes.length - filled, filled);
-    if (bytesRead === 0) break;
-    filled += bytesRead;
-  }
-  return bytes.subarray(0, filled);
+export function readStart(path: string, maxBytes: number): Buffer {
+  return withFile(path, O_RDONLY | O_NOFOLLOW, (file) => {
+    const bytes = Buffer.alloc(Math.min(fstatSync(file).size, maxBytes));
+    let filled = 0;
+    while (filled < bytes.length) {
+      const count = readSync(file, bytes, filled, bytes.length - filled, filled);
+      if (count === 0) break;
+      filled += count;
+    }
+    return bytes.subarray(0, filled);
+  });
 }
 
 /** Writes the file, 0600, and returns when its bytes are on disk. `'new'` refuses an existing one. */
-export async function writeSynced(
-  path: string,
-  bytes: Uint8Array,
-  mode: 'new' | 'replace',
-): Promise<void> {
+export function writeSynced(path: string, bytes: Uint8Array, mode: 'new' | 'replace'): void {
   const how = O_WRONLY | O_CREAT | O_NOFOLLOW | (mode === 'new' ? O_EXCL : O_TRUNC);
-  await using file = await open(path, how, PRIVATE_FILE_MODE);
-  await file.writeFile(bytes);
-  await file.sync();
+  withFile(path, how, (file) => {
+    let written = 0;
+    while (written < bytes.length) written += writeSync(file, bytes, written);
+    fsyncSync(file);
+  });
 }
 
-/** Makes created, renamed and unlinked names of a directory durable. */
-export async function syncDirectory(path: string): Promise<void> {
+/** Makes created and renamed names of a directory durable. */
+export const syncDirectory = (path: string): void => withFile(path, O_RDONLY, fsyncSync);
+
+/** Makes unlinked names of a directory durable, without blocking. */
+export async function settleDirectory(path: string): Promise<void> {
   await using directory = await open(path, O_RDONLY);
   await directory.sync();
 }
@@ -77,4 +81,14 @@ async function overwriteOpen(file: FileHandle, random: Random): Promise<number> 
     written += bytesWritten;
   }
   return written;
+}
+
+/** Lends a descriptor of the file and closes it. */
+function withFile<T>(path: string, flags: number, use: (file: number) => T): T {
+  const file = openSync(path, flags, PRIVATE_FILE_MODE);
+  try {
+    return use(file);
+  } finally {
+    closeSync(file);
+  }
 }

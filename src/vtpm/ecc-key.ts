@@ -27,9 +27,15 @@ const ORDER = Buffer.from(
   'hex',
 );
 
+/** The key inside OpenSSL, and its SubjectPublicKeyInfo, DER. */
+interface OpenedKey {
+  readonly handle: KeyObject;
+  readonly publicKey: Uint8Array;
+}
+
 export class EccKey {
   readonly #scalar: Buffer;
-  #handle: KeyObject | undefined;
+  #opened: OpenedKey | undefined;
 
   private constructor(scalar: Uint8Array) {
     this.#scalar = Buffer.alloc(SCALAR_BYTES);
@@ -62,8 +68,7 @@ export class EccKey {
 
   /** SubjectPublicKeyInfo, DER. */
   get publicKey(): Uint8Array {
-    const spki = createPublicKey(this.#open()).export({ format: 'der', type: 'spki' });
-    return new Uint8Array(spki);
+    return new Uint8Array(this.#open().publicKey);
   }
 
   /** The coordinates of the public point: the end of the SubjectPublicKeyInfo, uncompressed. */
@@ -77,23 +82,26 @@ export class EccKey {
 
   /** ECDSA over SHA-256 of `message`, DER. */
   sign(message: Uint8Array): Uint8Array {
-    return new Uint8Array(sign('sha256', message, this.#open()));
+    return new Uint8Array(sign('sha256', message, this.#open().handle));
   }
 
   [Symbol.dispose](): void {
     this.#scalar.fill(0);
-    this.#handle = undefined;
+    this.#opened = undefined;
   }
 
-  #open(): KeyObject {
-    if (this.#handle === undefined) {
+  /** Opened at the first use only: a vTPM that moves must not wait for it. */
+  #open(): OpenedKey {
+    if (this.#opened === undefined) {
       const der = Buffer.alloc(SEC1_HEAD.length + SCALAR_BYTES + SEC1_TAIL.length);
       der.set(SEC1_HEAD);
       der.set(this.#scalar, SEC1_HEAD.length);
       der.set(SEC1_TAIL, SEC1_HEAD.length + SCALAR_BYTES);
-      this.#handle = createPrivateKey({ key: der, format: 'der', type: 'sec1' });
+      const handle = createPrivateKey({ key: der, format: 'der', type: 'sec1' });
       der.fill(0);
+      const spki = createPublicKey(handle).export({ format: 'der', type: 'spki' });
+      this.#opened = { handle, publicKey: new Uint8Array(spki) };
     }
-    return this.#handle;
+    return this.#opened;
   }
 }
