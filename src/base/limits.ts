@@ -42,3 +42,14 @@ export const PEER_SILENCE_MS_MAX = 10_000;
 export const ROUND_CONFIRM_MS_MAX = 120_000;
 /** Wait for the guest's own work: pause, export, import, start. */
 export const GUEST_WORK_MS_MAX = 60_000;
+/** How long a prepared destination listens for the token before it is in doubt (it keeps all). */
+export const SURRENDER_MS_MAX = 60_000;
+/** Events of one migration kept for a `watch` that comes late. */
+export const EVENTS_REMEMBERED = 256;
+
+// Daemon
+
+/** Connections of peers and operators at once, those still in their handshake included. */
+export const CONNECTIONS_MAX = 256;
+/** How long a stopping daemon waits for migrations that it may not abort. */
+export const STOP_MS_MAX = 30_000;

@@ -56,6 +56,7 @@ export const CODES = {
   CANCEL_TOO_LATE: entry('The VM was already handed over.', 'Nothing to do: it runs at the destination.', 'operator', false, failed),
   NO_DAEMON: entry('No daemon answers.', 'Start `migd`, or name its host with `--host` or its socket with `--socket`.', 'operator', true, noDaemon),
   DAEMON_STOPPING: entry('The daemon is shutting down.', 'Try again when it is back.', 'host', true, failed),
+  LISTEN_FAILED: entry('The daemon cannot listen on its address.', 'Choose another `--listen` address, or stop what uses it.', 'operator', false, failed),
   DAEMON_RUNNING: entry('Another daemon uses this state directory.', 'Stop it, or choose another `--state-dir`.', 'operator', false, failed),
 
   // Session

@@ -75,3 +75,23 @@ export const abortStatement = (
   side: 'source' | 'destination',
   code: string,
 ): Uint8Array => encode('abort', [migrationId, side, code]);
+
+/** What a host's evidence signs (hashed: attestation/evidence.ts): all that binds it to here and now. */
+export const evidenceStatement = (binding: {
+  readonly role: string;
+  readonly nonce: Uint8Array;
+  readonly exporter: Uint8Array;
+  readonly sourceFingerprint: Uint8Array;
+  readonly destinationFingerprint: Uint8Array;
+  readonly migrationId: string;
+  readonly policyDigest: Uint8Array;
+}): Uint8Array =>
+  encode('evidence', [
+    binding.role,
+    binding.nonce,
+    binding.exporter,
+    binding.sourceFingerprint,
+    binding.destinationFingerprint,
+    binding.migrationId,
+    binding.policyDigest,
+  ]);

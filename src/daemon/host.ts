@@ -1,0 +1,210 @@
+/**
+ * One host: its VMs, its migrations both ways, and what an operator may ask of them. Wiring only;
+ * how a migration goes is in src/migration, how a VM runs in src/guest.
+ */
+import { randomBytes } from 'node:crypto';
+import type { Clock, Random } from '../base/ports.ts';
+import type { GuestDriver } from '../guest/driver.ts';
+import { Admission } from '../migration/admission.ts';
+import type { Appraiser } from '../migration/appraiser.ts';
+import { IncomingMigration } from '../migration/incoming.ts';
+import type { Inventory } from '../migration/inventory.ts';
+import { OutgoingMigration } from '../migration/outgoing.ts';
+import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
+import { MigError } from '../protocol/error.ts';
+import { CHANNELS_MAX, type MigrateOptions } from '../protocol/options.ts';
+import type { RecordStore } from '../store/records.ts';
+import type { ControlChannel } from '../transport/control.ts';
+import type { MigrationView } from './api/schema.ts';
+import type { Config } from './config.ts';
+import type { HostIdentity } from './identity.ts';
+import { EVENTS_REMEMBERED } from '../base/limits.ts';
+import { Broadcast } from './broadcast.ts';
+import { uuidV7 } from './uuid.ts';
+
+export interface HostParts {
+  readonly config: Config;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly store: RecordStore;
+  readonly driver: GuestDriver;
+  readonly inventory: Inventory;
+  readonly identity: () => HostIdentity;
+  readonly appraiser: () => Appraiser;
+}
+
+/** A migration of ours under way, with all that was said of it so far. */
+interface Outgoing {
+  readonly migration: OutgoingMigration;
+  readonly events: Broadcast<MigrationEvent>;
+  readonly result: Promise<MigrationResult>;
+  readonly options: MigrateOptions;
+}
+
+export class Host {
+  readonly #parts: HostParts;
+  readonly #admission: Admission;
+  readonly #outgoing = new Map<string, Outgoing>();
+  readonly #incoming = new Set<IncomingMigration>();
+  /** Everything that any migration of this host tells: metrics and log subscribe here. */
+  readonly events = new Broadcast<MigrationEvent>(0);
+  #stopping = false;
+
+  constructor(parts: HostParts) {
+    this.#parts = parts;
+    this.#admission = new Admission(parts.store, parts.inventory, parts.driver, {
+      incomingMax: parts.config.limits.incomingMax,
+      memoryBytesMax: parts.config.limits.memoryBytesMax,
+    });
+  }
+
+  get name(): string {
+    return this.#parts.config.name;
+  }
+
+  /** Begins a migration. Throws what makes it impossible from the start. */
+  migrate(options: MigrateOptions): Outgoing {
+    const { config, inventory, clock, random, store } = this.#parts;
+    if (this.#stopping) throw new MigError('DAEMON_STOPPING');
+    if (config.role === 'dest') throw new MigError('ROLE_REFUSED', 'dest only receives');
+    if (options.to === config.name) throw new MigError('HOST_SELF', options.to);
+    const address = config.peers[options.to];
+    if (address === undefined) throw new MigError('HOST_UNKNOWN', options.to);
+    const held = inventory.running(options.vm);
+    const claim = inventory.claim(options.vm, 'VM_MIGRATING');
+    try {
+      const { identity, hostKey } = this.#parts.identity();
+      const events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
+      const migrationId = uuidV7(clock.wall(), random.bytes(10));
+      const migration = new OutgoingMigration(
+        {
+          host: config.name,
+          identity,
+          hostKey,
+          suites: config.suites,
+          appraiser: this.#parts.appraiser(),
+          inventory,
+          store,
+          clock,
+          random,
+          silenceMs: config.limits.peerSilenceMs,
+        },
+        { migrationId, options, address },
+        held,
+        (event) => {
+          events.tell(event);
+          this.events.tell(event);
+        },
+      );
+      const result = migration.run().finally(() => {
+        claim[Symbol.dispose]();
+        this.#outgoing.delete(migrationId);
+      });
+      const outgoing = { migration, events, result, options };
+      this.#outgoing.set(migrationId, outgoing);
+      return outgoing;
+    } catch (thrown) {
+      claim[Symbol.dispose]();
+      throw thrown;
+    }
+  }
+
+  /** Another host connected to migrate to us. Throws when it is not to be listened to. */
+  receive(channel: ControlChannel): IncomingMigration {
+    const { config, clock, random, store, inventory } = this.#parts;
+    const { identity, hostKey } = this.#parts.identity();
+    const incoming = new IncomingMigration(
+      {
+        host: config.name,
+        identity,
+        hostKey,
+        suites: config.suites,
+        channelsMax: CHANNELS_MAX,
+        dataPorts: config.dataPorts,
+        appraiser: this.#parts.appraiser(),
+        admission: this.#admission,
+        inventory,
+        store,
+        clock,
+        random,
+        silenceMs: config.limits.peerSilenceMs,
+      },
+      channel,
+    );
+    this.#incoming.add(incoming);
+    void incoming.finished.then(() => this.#incoming.delete(incoming));
+    return incoming;
+  }
+
+  /** Whether this host takes migrations at all now. */
+  get refusal(): MigError | undefined {
+    if (this.#stopping) return new MigError('DAEMON_STOPPING');
+    if (this.#parts.config.role === 'source')
+      return new MigError('ROLE_REFUSED', 'source only sends');
+    return undefined;
+  }
+
+  /** Throws MIGRATION_UNKNOWN. */
+  outgoing(migrationId: string): Outgoing {
+    const found = this.#outgoing.get(migrationId);
+    if (found === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
+    return found;
+  }
+
+  /** Throws MIGRATION_UNKNOWN when there is none, or more than one. */
+  onlyOutgoing(): Outgoing {
+    const [first, ...others] = this.#outgoing.values();
+    if (first === undefined) throw new MigError('MIGRATION_UNKNOWN', 'none is under way');
+    if (others.length > 0) throw new MigError('MIGRATION_UNKNOWN', 'several are: name one');
+    return first;
+  }
+
+  /** Asks a migration to end. Throws MIGRATION_UNKNOWN, CANCEL_TOO_LATE. */
+  cancel(migrationId: string): void {
+    if (!this.outgoing(migrationId).migration.cancel('CANCELLED')) {
+      throw new MigError('CANCEL_TOO_LATE', migrationId);
+    }
+  }
+
+  migrations(): MigrationView[] {
+    const outgoing = [...this.#outgoing.values()].map(({ migration, options }) => ({
+      migrationId: migration.migrationId,
+      vm: options.vm,
+      from: this.name,
+      to: options.to,
+      direction: 'outgoing' as const,
+      phase: migration.progress.phase,
+      round: migration.progress.round,
+      startedAtMs: migration.startedAtMs,
+      outcome: null,
+      code: null,
+    }));
+    const incoming = [...this.#incoming].map(({ view }) => ({
+      migrationId: view.migrationId,
+      vm: view.vm,
+      from: view.from,
+      to: this.name,
+      direction: 'incoming' as const,
+      phase: view.state,
+      round: 0,
+      startedAtMs: view.startedAtMs,
+      outcome: null,
+      code: null,
+    }));
+    return [...outgoing, ...incoming];
+  }
+
+  /** Takes nothing new, ends what may be ended, waits for the rest. Resolves when none is left. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    for (const { migration } of this.#outgoing.values()) migration.cancel('DAEMON_STOPPING');
+    for (const incoming of this.#incoming) incoming.cancel('DAEMON_STOPPING');
+    await Promise.allSettled([
+      ...[...this.#outgoing.values()].map(({ result }) => result),
+      ...[...this.#incoming].map(({ finished }) => finished),
+    ]);
+  }
+}
+
+/** The system's generator. */
+export const systemRandom: Random = { bytes: (count) => randomBytes(count) };

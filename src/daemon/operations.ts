@@ -1,0 +1,173 @@
+/** What each method of the control API does on this host. */
+import type { z } from 'zod';
+import type { Guest, VmSpec } from '../guest/driver.ts';
+import type { Held, Inventory } from '../migration/inventory.ts';
+import type { MigrationEvent } from '../migration/report.ts';
+import { MigError } from '../protocol/error.ts';
+import type { RecordStore } from '../store/records.ts';
+import type {
+  DaemonView,
+  HostView,
+  Method,
+  METHODS,
+  VmCreate,
+  VmDetail,
+  VmView,
+} from './api/schema.ts';
+import type { Config } from './config.ts';
+import type { Host } from './host.ts';
+
+type Params<M extends Method> = z.infer<(typeof METHODS)[M]>;
+
+export interface Call {
+  /** Tells the caller something before the result. */
+  readonly emit: (event: MigrationEvent) => void;
+  /** Aborted when the caller is gone. */
+  readonly signal: AbortSignal;
+  readonly operator: string;
+}
+
+export type Operations = {
+  readonly [M in Method]: (params: Params<M>, call: Call) => Promise<unknown>;
+};
+
+export interface OperationParts {
+  readonly config: Config;
+  readonly version: string;
+  readonly host: Host;
+  readonly inventory: Inventory;
+  readonly store: RecordStore;
+}
+
+export function operations(parts: OperationParts): Operations {
+  const { config, version, host, inventory, store } = parts;
+
+  const view = ({ record, guest }: Held): VmView => ({
+    name: record.name,
+    vmId: record.vmId,
+    host: config.name,
+    state: stateOf({ record, guest }, inventory.isClaimed(record.name)),
+    epoch: record.epoch,
+    driver: record.descriptor.driver,
+    memoryBytes: record.descriptor.regions.reduce((sum, { bytes }) => sum + bytes, 0),
+    vcpus: record.descriptor.vcpus,
+    workload: record.descriptor.workload.kind,
+    vtpm: record.descriptor.vtpm?.kind ?? 'none',
+    movedTo: record.movedTo,
+  });
+
+  const unclaimed = (name: string): Guest => {
+    if (inventory.isClaimed(name)) throw new MigError('VM_MIGRATING', name);
+    return inventory.running(name).guest;
+  };
+
+  const follow = async (
+    outgoing: ReturnType<Host['migrate']>,
+    { emit, signal }: Call,
+  ): Promise<unknown> => {
+    const stop = outgoing.events.listen((event) => {
+      if (event.event !== 'result') emit(event);
+    });
+    signal.addEventListener('abort', stop, { once: true });
+    return outgoing.result.finally(stop);
+  };
+
+  return {
+    hello: (): Promise<DaemonView> =>
+      Promise.resolve({
+        host: config.name,
+        role: config.role,
+        version,
+        pid: process.pid,
+        listen: config.listen,
+        stateDir: config.stateDir,
+      }),
+
+    'vm.create': async (params) => {
+      await inventory.create(specOf(params));
+      return view(inventory.get(params.name));
+    },
+    'vm.list': () => Promise.resolve(inventory.list().map((held) => view(held))),
+    'vm.show': async ({ name }): Promise<VmDetail> => {
+      const held = inventory.get(name);
+      const guest = await held.guest?.status().catch(() => undefined);
+      return { ...view(held), guest: guest === undefined ? null : { ...guest } };
+    },
+    'vm.check': ({ name }) => inventory.running(name).guest.check(),
+    'vm.pause': async ({ name }) => {
+      await unclaimed(name).pause();
+      return view(inventory.get(name));
+    },
+    'vm.resume': async ({ name }) => {
+      await unclaimed(name).resume();
+      return view(inventory.get(name));
+    },
+    'vm.delete': async ({ name }) => {
+      await inventory.remove(name);
+      return {};
+    },
+
+    migrate: ({ detach, ...options }, call) => {
+      const outgoing = host.migrate(options);
+      return detach
+        ? Promise.resolve({ migrationId: outgoing.migration.migrationId })
+        : follow(outgoing, call);
+    },
+    status: ({ migrationId }) => {
+      const all = host.migrations();
+      if (migrationId === undefined) return Promise.resolve(all);
+      const found = all.filter((migration) => migration.migrationId === migrationId);
+      return Promise.resolve(found.length > 0 ? found : [past(store, migrationId)]);
+    },
+    watch: async ({ migrationId }, call) => {
+      if (migrationId === undefined) return follow(host.onlyOutgoing(), call);
+      const ended = store.migration(migrationId)?.result;
+      return ended ?? follow(host.outgoing(migrationId), call);
+    },
+    history: ({ vm }) =>
+      Promise.resolve(
+        store
+          .migrations()
+          .filter((record) => vm === undefined || record.vm === vm)
+          .map((record) => past(store, record.migrationId)),
+      ),
+    cancel: ({ migrationId }) => {
+      host.cancel(migrationId);
+      return Promise.resolve({ migrationId });
+    },
+    hosts: (): Promise<HostView[]> =>
+      Promise.resolve(
+        Object.entries({ ...config.peers, [config.name]: config.listen }).map(
+          ([name, address]) => ({ name, address, self: name === config.name }),
+        ),
+      ),
+  };
+}
+
+function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {
+  switch (record.state) {
+    case 'gone':
+      return 'gone';
+    case 'prepared':
+    case 'surrendered':
+      return claimed ? 'migrating' : 'in-doubt';
+    case 'active':
+      if (guest === undefined) return 'lost';
+      if (claimed) return 'migrating';
+      return guest.isPaused ? 'paused' : 'running';
+  }
+}
+
+/** A row of `history`. Throws MIGRATION_UNKNOWN. */
+function past(store: RecordStore, migrationId: string): Record<string, unknown> {
+  const record = store.migration(migrationId);
+  if (record === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
+  const { vm, from, to, direction, startedAtMs, state, code, detail } = record;
+  const outcome =
+    typeof record.result === 'object' && record.result !== null && 'outcome' in record.result
+      ? record.result.outcome
+      : null;
+  return { migrationId, vm, from, to, direction, startedAtMs, state, outcome, code, detail };
+}
+
+const specOf = (params: VmCreate): VmSpec => params;

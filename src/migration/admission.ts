@@ -1,0 +1,93 @@
+/**
+ * Whether this host takes a VM, decided before a page is sent: name, epoch, kind, room. What is
+ * admitted is really reserved: the memory is allocated and the guest process waits for its state.
+ */
+import { randomUUID } from 'node:crypto';
+import { destroyVtpm, type Guest, type GuestDriver } from '../guest/driver.ts';
+import { MigError } from '../protocol/error.ts';
+import type { MessageOf } from '../protocol/messages.ts';
+import type { RecordStore } from '../store/records.ts';
+import type { Inventory } from './inventory.ts';
+
+export interface AdmissionLimits {
+  /** Incoming migrations at once. */
+  readonly incomingMax: number;
+  /** RAM of all guests of this host together, in bytes. */
+  readonly memoryBytesMax: number;
+}
+
+/** A reservation: a guest that waits, in memory that is ours. */
+export interface Admitted {
+  readonly reservation: string;
+  readonly guest: Guest;
+  /** Destroys the guest and all that was received. */
+  discard(): Promise<void>;
+  /** Ends the claim on the name and the place among the incoming; the guest stays. */
+  release(): void;
+}
+
+export class Admission {
+  readonly #store: RecordStore;
+  readonly #inventory: Inventory;
+  readonly #driver: GuestDriver;
+  readonly #limits: AdmissionLimits;
+  readonly #incoming = new Map<string, number>();
+
+  constructor(
+    store: RecordStore,
+    inventory: Inventory,
+    driver: GuestDriver,
+    limits: AdmissionLimits,
+  ) {
+    this.#store = store;
+    this.#inventory = inventory;
+    this.#driver = driver;
+    this.#limits = limits;
+  }
+
+  /** Throws NAME_TAKEN, EPOCH_STALE, DEST_BUSY, DEST_CAPACITY, DESCRIPTOR_UNSUPPORTED. */
+  async admit({ descriptor, epoch }: MessageOf<'OFFER'>): Promise<Admitted> {
+    const { name, vmId, driver } = descriptor;
+    if (driver !== this.#driver.name) throw new MigError('DESCRIPTOR_UNSUPPORTED', driver);
+    const claim = this.#inventory.claim(name, 'NAME_TAKEN');
+    const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);
+    const release = () => {
+      this.#incoming.delete(name);
+      claim[Symbol.dispose]();
+    };
+    try {
+      if (this.#inventory.has(name)) throw new MigError('NAME_TAKEN', name);
+      const known = this.#store.vms().find((record) => record.vmId === vmId);
+      if (known !== undefined && epoch <= known.epoch) {
+        throw new MigError('EPOCH_STALE', `epoch ${epoch}, seen ${known.epoch}`);
+      }
+      this.#checkRoom(ramBytes);
+      this.#incoming.set(name, ramBytes);
+      const place = this.#inventory.place(name);
+      const guest = await this.#driver.prepare(descriptor, place);
+      const discard = async () => {
+        await guest.destroy();
+        await destroyVtpm(place);
+      };
+      return { reservation: randomUUID(), guest, discard, release };
+    } catch (thrown) {
+      release();
+      throw thrown;
+    }
+  }
+
+  #checkRoom(ramBytes: number): void {
+    const { incomingMax, memoryBytesMax } = this.#limits;
+    if (this.#incoming.size >= incomingMax) {
+      throw new MigError('DEST_BUSY', `${incomingMax} incoming migrations`);
+    }
+    const held = this.#inventory
+      .list()
+      .filter(({ record }) => record.state !== 'gone')
+      .flatMap(({ record }) => record.descriptor.regions.map((region) => region.bytes));
+    const used = [...held, ...this.#incoming.values()].reduce((sum, bytes) => sum + bytes, 0);
+    if (used + ramBytes > memoryBytesMax) {
+      throw new MigError('DEST_CAPACITY', `${ramBytes} bytes asked, ${memoryBytesMax - used} free`);
+    }
+  }
+}

@@ -1,0 +1,129 @@
+/**
+ * The VMs of this host: what the durable records say, and the living guests. It keeps each VM in one
+ * migration at a time and each name in one hand; it does not know how a migration goes.
+ */
+import type { Guest, GuestDriver, VmPlace, VmSpec } from '../guest/driver.ts';
+import { destroyVtpm } from '../guest/driver.ts';
+import { MigError } from '../protocol/error.ts';
+import type { RecordStore, VmRecord } from '../store/records.ts';
+
+/** A VM of ours with its guest, if that is alive. */
+export interface Held {
+  readonly record: VmRecord;
+  readonly guest: Guest | undefined;
+}
+
+export class Inventory {
+  readonly #store: RecordStore;
+  readonly #driver: GuestDriver;
+  readonly #place: (name: string) => VmPlace;
+  readonly #guests = new Map<string, Guest>();
+  /** Names that a request is working on: a VM that migrates, is made, or is deleted. */
+  readonly #claimed = new Set<string>();
+
+  constructor(store: RecordStore, driver: GuestDriver, place: (name: string) => VmPlace) {
+    this.#store = store;
+    this.#driver = driver;
+    this.#place = place;
+  }
+
+  /** Finds the guests again that outlived the last daemon. */
+  async recover(): Promise<void> {
+    for (const record of this.#store.vms()) {
+      if (record.state === 'gone') continue;
+      const guest = await this.#driver.attach(this.#place(record.name));
+      if (guest !== undefined) this.#guests.set(record.name, guest);
+    }
+  }
+
+  list(): Held[] {
+    return this.#store.vms().map((record) => ({ record, guest: this.#guests.get(record.name) }));
+  }
+
+  /** Throws VM_UNKNOWN. */
+  get(name: string): Held {
+    const record = this.#store.vm(name);
+    if (record === undefined) throw new MigError('VM_UNKNOWN', name);
+    return { record, guest: this.#guests.get(name) };
+  }
+
+  /** The living guest of a VM that may run here. Throws VM_UNKNOWN, VM_STATE. */
+  running(name: string): { record: VmRecord; guest: Guest } {
+    const { record, guest } = this.get(name);
+    if (record.state === 'gone') throw new MigError('VM_UNKNOWN', movedText(record));
+    if (record.state !== 'active') throw new MigError('VM_STATE', record.state);
+    if (guest === undefined) throw new MigError('VM_STATE', 'its guest process is gone');
+    return { record, guest };
+  }
+
+  isClaimed(name: string): boolean {
+    return this.#claimed.has(name);
+  }
+
+  /** Takes a name for one request; `[Symbol.dispose]` gives it back. Throws `taken`. */
+  claim(name: string, taken: 'VM_MIGRATING' | 'NAME_TAKEN'): Disposable {
+    if (this.#claimed.has(name)) throw new MigError(taken, name);
+    this.#claimed.add(name);
+    return { [Symbol.dispose]: () => void this.#claimed.delete(name) };
+  }
+
+  /** Whether a VM of that name is here, in whatever state but gone. */
+  has(name: string): boolean {
+    const record = this.#store.vm(name);
+    return record !== undefined && record.state !== 'gone';
+  }
+
+  place(name: string): VmPlace {
+    return this.#place(name);
+  }
+
+  /** Makes a new VM and runs it. Throws VM_EXISTS and what the driver throws. */
+  async create(spec: VmSpec): Promise<VmRecord> {
+    using _claim = this.claim(spec.name, 'VM_MIGRATING');
+    if (this.has(spec.name)) throw new MigError('VM_EXISTS', spec.name);
+    const guest = await this.#driver.create(spec, this.#place(spec.name));
+    const descriptor = await guest.describe();
+    const record: VmRecord = {
+      name: spec.name,
+      vmId: descriptor.vmId,
+      epoch: 1,
+      state: 'active',
+      descriptor,
+      migrationId: null,
+      movedTo: null,
+    };
+    try {
+      await this.#store.write({ vm: record });
+    } catch (thrown) {
+      await guest.destroy();
+      await destroyVtpm(this.#place(spec.name));
+      throw thrown;
+    }
+    this.#guests.set(spec.name, guest);
+    return record;
+  }
+
+  /** Ends a VM for good: guest, memory, vTPM, record. */
+  async remove(name: string): Promise<void> {
+    using _claim = this.claim(name, 'VM_MIGRATING');
+    const { record, guest } = this.get(name);
+    if (record.state === 'prepared' || record.state === 'surrendered') {
+      throw new MigError('VM_STATE', `${record.state}: its fate is not settled`);
+    }
+    await guest?.destroy();
+    this.#guests.delete(name);
+    await destroyVtpm(this.#place(name));
+    await this.#store.write({ removeVm: name });
+  }
+
+  adopt(name: string, guest: Guest): void {
+    this.#guests.set(name, guest);
+  }
+
+  forget(name: string): void {
+    this.#guests.delete(name);
+  }
+}
+
+const movedText = ({ name, movedTo }: VmRecord): string =>
+  movedTo === null ? name : `${name} moved to ${movedTo}`;

@@ -1,0 +1,454 @@
+/**
+ * One migration away from this host: carries out what the source's machine decides. It steers; guest
+ * bytes pass only through the data plane's workers.
+ */
+import { sign, verify, type KeyObject } from 'node:crypto';
+import {
+  ADMISSION_MS_MAX,
+  CONNECT_MS_MAX,
+  GUEST_WORK_MS_MAX,
+  REPLY_MS_MAX,
+  ROUND_CONFIRM_MS_MAX,
+} from '../base/limits.ts';
+import type { Clock, Random } from '../base/ports.ts';
+import { PAGE_BYTES } from '../base/units.ts';
+import type { SessionSecret } from '../crypto/key-schedule.ts';
+import type { Identity } from '../crypto/pki/identity.ts';
+import { destroyVtpm, type Guest } from '../guest/driver.ts';
+import type { Code } from '../protocol/codes.ts';
+import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
+import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
+import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
+import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
+import { connectControl } from '../transport/control.ts';
+import type { Appraiser } from './appraiser.ts';
+import { Conversation } from './conversation.ts';
+import { ENCODINGS } from '../pages/batch.ts';
+import { openSender, type DataSender } from './data-plane/sender.ts';
+import type { Inventory } from './inventory.ts';
+import type {
+  AttestationReport,
+  DeletionCertificateView,
+  MigrationEvent,
+  MigrationResult,
+} from './report.ts';
+import { Deadline, Runner } from './runner.ts';
+import { Telemetry } from './telemetry.ts';
+
+const DEADLINE_MS: { readonly [K in Named]: number } = {
+  connect: CONNECT_MS_MAX,
+  reply: REPLY_MS_MAX,
+  admission: ADMISSION_MS_MAX,
+  confirm: ROUND_CONFIRM_MS_MAX,
+  work: GUEST_WORK_MS_MAX,
+};
+
+/** What a migration needs of its host. */
+export interface OutgoingPorts {
+  readonly host: string;
+  readonly identity: Identity;
+  readonly hostKey: KeyObject;
+  readonly suites: readonly SuiteName[];
+  readonly appraiser: Appraiser;
+  readonly inventory: Inventory;
+  readonly store: RecordStore;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly silenceMs: number;
+}
+
+export interface OutgoingRequest {
+  readonly migrationId: string;
+  readonly options: MigrateOptions;
+  /** "host:port" of the destination. */
+  readonly address: string;
+}
+
+export class OutgoingMigration {
+  readonly migrationId: string;
+  readonly #ports: OutgoingPorts;
+  readonly #request: OutgoingRequest;
+  readonly #vm: VmRecord;
+  readonly #guest: Guest;
+  readonly #runner: Runner<State, Event, Effect>;
+  readonly #deadline: Deadline;
+  readonly #telemetry: Telemetry;
+  readonly #giveUp = new AbortController();
+  readonly #finished = Promise.withResolvers<MigrationResult>();
+  readonly #emit: (event: MigrationEvent) => void;
+  #record: MigrationRecord;
+  #conversation: Conversation | undefined;
+  #secret: SessionSecret | undefined;
+  #sender: DataSender | undefined;
+  #agreed: { suite: string; channels: number } | undefined;
+  #attestation: { source: AttestationReport; destination: AttestationReport } = {
+    source: { format: '', verdict: 'none' },
+    destination: { format: '', verdict: 'none' },
+  };
+  #certificate: DeletionCertificateView | undefined;
+  #dirtyPages = 0;
+
+  constructor(
+    ports: OutgoingPorts,
+    request: OutgoingRequest,
+    held: { readonly record: VmRecord; readonly guest: Guest },
+    emit: (event: MigrationEvent) => void,
+  ) {
+    const { migrationId, options } = request;
+    this.migrationId = migrationId;
+    this.#ports = ports;
+    this.#request = request;
+    this.#vm = held.record;
+    this.#guest = held.guest;
+    this.#emit = emit;
+    this.#record = {
+      migrationId,
+      direction: 'outgoing',
+      vm: options.vm,
+      from: ports.host,
+      to: options.to,
+      startedAtMs: ports.clock.wall(),
+      state: 'started',
+      code: null,
+      detail: '',
+    };
+    this.#deadline = new Deadline(ports.clock, () =>
+      this.#runner.dispatch({ kind: 'deadlinePassed' }),
+    );
+    this.#telemetry = new Telemetry(
+      ports.clock,
+      emit,
+      { migrationId, vm: options.vm, from: ports.host, to: options.to, mode: options.mode },
+      held.guest.memory.ramBytes,
+    );
+    this.#runner = new Runner<State, Event, Effect>({
+      state: startSource(this.#plan()),
+      step: stepSource,
+      perform: (effect) => this.#perform(effect),
+      fail: (failure) => failure,
+      observe: (state) => this.#telemetry.entered(state.kind),
+    });
+  }
+
+  /** Runs it to its end; never rejects. The VM's lock is the caller's. */
+  async run(): Promise<MigrationResult> {
+    const { timeoutMs } = this.#request.options;
+    const overall = new Deadline(this.#ports.clock, () => this.cancel('TIMEOUT'));
+    if (timeoutMs !== undefined) overall.arm(timeoutMs);
+    try {
+      await this.#ports.store.write({ migration: this.#record });
+      this.#runner.dispatch({ kind: 'started' });
+    } catch {
+      this.#runner.dispatch({ kind: 'failed', code: 'STORE_FAILED', detail: 'at the start' });
+    }
+    const result = await this.#finished.promise;
+    overall.disarm();
+    return result;
+  }
+
+  /** Asks for its end. Returns whether it can still be cancelled. */
+  cancel(code: Code): boolean {
+    if (mayHaveSurrendered(this.#runner.state) || this.#runner.state.kind === 'Ended') return false;
+    this.#runner.dispatch({ kind: 'cancelRequested', code });
+    return true;
+  }
+
+  get startedAtMs(): number {
+    return this.#record.startedAtMs;
+  }
+
+  get progress(): { readonly phase: string; readonly round: number } {
+    return { phase: this.#telemetry.phase, round: this.#telemetry.round };
+  }
+
+  #plan(): Plan {
+    const { host, suites, appraiser, random } = this.#ports;
+    const { options, migrationId } = this.#request;
+    return {
+      migrationId,
+      from: host,
+      options,
+      suites: options.suite === undefined ? suites : suites.filter((s) => s === options.suite),
+      encodings: ENCODINGS,
+      formats: appraiser.allowed,
+      nonce: random.bytes(32),
+      policyDigest: appraiser.policyDigest,
+      epoch: this.#vm.epoch,
+      signedByPeer: (statement, signature) => {
+        const key = this.#conversation?.peer.publicKey;
+        return key !== undefined && verify(null, statement, key, signature);
+      },
+    };
+  }
+
+  #perform(effect: Effect): Promise<Event | undefined> | Event | undefined {
+    switch (effect.kind) {
+      case 'connect':
+        return this.#connect();
+      case 'send':
+        this.#conversation?.send(effect.message);
+        return undefined;
+      case 'sendSigned':
+        this.#conversation?.send({ ...effect.message, signature: this.#sign(effect.statement) });
+        return undefined;
+      case 'arm':
+        this.#deadline.arm(DEADLINE_MS[effect.deadline]);
+        return undefined;
+      case 'disarm':
+        this.#deadline.disarm();
+        return undefined;
+      case 'appraise':
+        return this.#appraise(effect);
+      case 'makeEvidence':
+        return this.#makeEvidence(effect);
+      case 'deriveKeys':
+        this.#attestation.source = { ...this.#attestation.source, verdict: 'accepted' };
+        this.#secret = this.#talk().deriveSecret(this.migrationId, effect.nonceS, effect.nonceD);
+        return undefined;
+      case 'describe':
+        return this.#guest.describe().then((descriptor) => ({ kind: 'described', descriptor }));
+      case 'joinChannels':
+        return this.#joinChannels(effect);
+      case 'sendRound':
+        return this.#sendRound(effect.round);
+      case 'collectDirty':
+        return this.#collectDirty(effect);
+      case 'pauseGuest':
+        return this.#pauseGuest();
+      case 'sendFinal':
+        return this.#sendFinal(effect);
+      case 'surrender':
+        return this.#surrender(effect);
+      case 'deleteGuest':
+        return this.#deleteGuest();
+      case 'recordGone':
+        return this.#recordGone(effect);
+      case 'abandon':
+        return this.#abandon(effect.code, effect.detail);
+      case 'end':
+        return this.#end();
+    }
+  }
+
+  #talk(): Conversation {
+    if (this.#conversation === undefined) throw new Error('no conversation yet');
+    return this.#conversation;
+  }
+
+  #sign(statement: Uint8Array): Uint8Array {
+    return sign(null, statement, this.#ports.hostKey);
+  }
+
+  async #connect(): Promise<Event> {
+    const { identity, clock, silenceMs } = this.#ports;
+    const channel = await connectControl({
+      address: this.#request.address,
+      expected: this.#request.options.to,
+      identity,
+      signal: this.#giveUp.signal,
+    });
+    this.#conversation = new Conversation(channel, 'source');
+    this.#conversation.listen(
+      {
+        message: (message) => {
+          if (message.type === 'HELLO_OK') this.#agreed = message;
+          this.#runner.dispatch({ kind: message.type, message } as Event);
+        },
+        broken: (code, detail) => this.#runner.dispatch({ kind: 'failed', code, detail }),
+        closed: (code, detail) => this.#runner.dispatch({ kind: 'peerClosed', code, detail }),
+      },
+      clock,
+      silenceMs,
+    );
+    return { kind: 'connected' };
+  }
+
+  async #appraise(effect: Extract<Effect, { kind: 'appraise' }>): Promise<Event> {
+    const { nonce, policyDigest, evidence } = effect;
+    const talk = this.#talk();
+    const binding = talk.binding('destination', {
+      nonce,
+      migrationId: this.migrationId,
+      policyDigest,
+    });
+    const { code, detail } = await this.#ports.appraiser.appraise(evidence, binding, talk.peer);
+    const verdict = code === null ? 'accepted' : 'refused';
+    this.#attestation.destination = { format: evidence.format, verdict };
+    return { kind: 'appraised', code, detail };
+  }
+
+  async #makeEvidence(effect: Extract<Effect, { kind: 'makeEvidence' }>): Promise<Event> {
+    const { formats, nonce, policyDigest } = effect;
+    const binding = this.#talk().binding('source', {
+      nonce,
+      migrationId: this.migrationId,
+      policyDigest,
+    });
+    const evidence = await this.#ports.appraiser.make(formats, binding);
+    this.#attestation.source = { format: evidence.format, verdict: 'none' };
+    return { kind: 'evidenceMade', evidence };
+  }
+
+  async #joinChannels(effect: Extract<Effect, { kind: 'joinChannels' }>): Promise<Event> {
+    const talk = this.#talk();
+    if (this.#secret === undefined) throw new Error('no keys yet');
+    const sender = await openSender({
+      migrationId: this.migrationId,
+      peer: {
+        host: talk.remoteAddress,
+        ports: effect.ports,
+        name: talk.peer.name,
+        fingerprint256: talk.peer.fingerprint256,
+      },
+      identity: this.#ports.identity,
+      suite: effect.agreed.suite,
+      secret: this.#secret,
+      memory: this.#guest.memory,
+      onProgress: (sent) => this.#telemetry.progressed(sent),
+    });
+    this.#sender = sender;
+    if (this.#giveUp.signal.aborted) {
+      await sender.close();
+      return { kind: 'failed', code: 'CANCELLED', detail: '' };
+    }
+    const { maxBandwidthBps } = this.#request.options;
+    if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
+    void sender.failed.then(({ code, detail }) =>
+      this.#runner.dispatch({ kind: 'failed', code, detail }),
+    );
+    return { kind: 'channelsJoined' };
+  }
+
+  #plane(): DataSender {
+    if (this.#sender === undefined) throw new Error('no data channels yet');
+    return this.#sender;
+  }
+
+  async #sendRound(round: number): Promise<Event> {
+    // Tracking begins before the first byte is read: a page written from now on is sent again.
+    if (round === 0) await this.#guest.trackDirty();
+    const pages = round === 0 ? this.#guest.memory.ramBytes / PAGE_BYTES : this.#dirtyPages;
+    this.#telemetry.roundStarted(round, pages);
+    const sent = await this.#plane().sendRound(round, round === 0 ? 'all' : 'dirty');
+    return { kind: 'roundSent', sent };
+  }
+
+  async #collectDirty(effect: Extract<Effect, { kind: 'collectDirty' }>): Promise<Event> {
+    const roundMs = this.#telemetry.roundMs;
+    const { dirtyPages } = await this.#guest.collectDirty('replace');
+    this.#dirtyPages = dirtyPages;
+    this.#telemetry.roundDone(effect.sent, dirtyPages, roundMs);
+    return { kind: 'dirtyCollected', dirtyPages, roundMs };
+  }
+
+  async #pauseGuest(): Promise<Event> {
+    await this.#guest.pause();
+    // What the last collection found was not sent yet: the rest is added to it.
+    const { dirtyPages } = await this.#guest.collectDirty('add');
+    this.#dirtyPages = dirtyPages;
+    const { stateBytes } = await this.#guest.exportState();
+    return { kind: 'guestPaused', stateBytes };
+  }
+
+  async #sendFinal(effect: Extract<Effect, { kind: 'sendFinal' }>): Promise<Event> {
+    this.#telemetry.roundStarted(effect.round, this.#dirtyPages);
+    const { stateBytes } = effect;
+    const final = await this.#plane().sendFinal(effect.round, { stateBytes });
+    const memoryDigest = this.#request.options.verify
+      ? await this.#plane().digestMemory()
+      : new Uint8Array(0);
+    this.#telemetry.roundDone(final, 0, this.#telemetry.roundMs);
+    return {
+      kind: 'finalSent',
+      transcriptDigest: final.transcriptDigest,
+      stateBytes,
+      memoryDigest,
+    };
+  }
+
+  async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
+    const token = this.#sign(effect.statement);
+    this.#record = { ...this.#record, state: 'surrendered', receipt: effect.receipt, token };
+    await this.#ports.store.write({
+      vm: { ...this.#vm, state: 'surrendered', migrationId: this.migrationId },
+      migration: this.#record,
+    });
+    return { kind: 'surrendered', signature: token };
+  }
+
+  async #deleteGuest(): Promise<Event> {
+    await this.#sender?.close();
+    await this.#guest.destroy();
+    this.#ports.inventory.forget(this.#vm.name);
+    const deletion = await destroyVtpm(this.#ports.inventory.place(this.#vm.name));
+    return { kind: 'guestDeleted', deletion };
+  }
+
+  async #recordGone(effect: Extract<Effect, { kind: 'recordGone' }>): Promise<Event> {
+    const { statement, deletion: facts, activation } = effect;
+    const signature = this.#sign(statement);
+    this.#record = {
+      ...this.#record,
+      state: 'gone',
+      activation,
+      deletion: { facts, statement, signature },
+    };
+    await this.#ports.store.write({
+      vm: {
+        ...this.#vm,
+        state: 'gone',
+        migrationId: this.migrationId,
+        movedTo: this.#request.options.to,
+      },
+      migration: this.#record,
+    });
+    this.#certificate = {
+      statementBase64: Buffer.from(statement).toString('base64'),
+      signatureBase64: Buffer.from(signature).toString('base64'),
+      signer: this.#ports.host,
+    };
+    return { kind: 'goneRecorded', signature };
+  }
+
+  async #abandon(code: Code, detail: string): Promise<Event> {
+    const underWay = this.#runner.underWay();
+    this.#giveUp.abort();
+    this.#secret?.[Symbol.dispose]();
+    await this.#sender?.close();
+    await underWay;
+    await this.#sender?.close();
+    // The guest may be dead itself: then there is nothing to resume, and the record says so.
+    await this.#guest.untrackDirty().catch(() => undefined);
+    await this.#guest.resume().catch(() => undefined);
+    this.#record = { ...this.#record, state: 'aborted', code, detail };
+    await this.#ports.store.write({ vm: this.#vm, migration: this.#record }).catch(() => undefined);
+    return { kind: 'abandoned' };
+  }
+
+  #end(): undefined {
+    this.#deadline.disarm();
+    this.#secret?.[Symbol.dispose]();
+    void this.#sender?.close();
+    this.#conversation?.close();
+    const ended = this.#runner.state;
+    // `end` is the last effect of the step into Ended; the runner has entered it already.
+    if (ended.kind !== 'Ended') throw new Error(`end in ${ended.kind}`);
+    const result = this.#telemetry.result(ended, {
+      suite: this.#agreed?.suite ?? null,
+      channels: this.#agreed?.channels ?? this.#request.options.channels,
+      attestation: this.#attestation,
+      vtpmMoved: this.#vm.descriptor.vtpm !== null,
+      deletionCertificate: this.#certificate ?? null,
+    });
+    const { code, detail } = ended;
+    this.#record = { ...this.#record, code, detail, result };
+    void this.#ports.store
+      .write({ migration: this.#record })
+      .catch(() => undefined)
+      .then(() => {
+        this.#emit(result);
+        this.#finished.resolve(result);
+      });
+    return undefined;
+  }
+}

@@ -1,0 +1,199 @@
+/**
+ * Keeps the figures of one outgoing migration and turns them into its report: phases, rounds,
+ * progress, the result. It never decides anything.
+ */
+import type { Clock } from '../base/ports.ts';
+import { PAGE_BYTES } from '../base/units.ts';
+import { predictedDowntimeMs } from '../protocol/source/convergence.ts';
+import type { RoundSent, State } from '../protocol/source/state.ts';
+import type {
+  DeletionCertificateView,
+  MigrationEvent,
+  MigrationResult,
+  Phase,
+  RoundReport,
+} from './report.ts';
+
+/** Progress is told at most this often. */
+const PROGRESS_MS = 100;
+
+const PHASES: { readonly [K in State['kind']]?: Phase } = {
+  Connecting: 'session',
+  AwaitingEvidence: 'attestation',
+  Describing: 'admission',
+  SendingRound: 'pre-copy',
+  Pausing: 'stop-and-copy',
+  Surrendering: 'handover',
+  Deleting: 'deletion',
+  Aborting: 'aborting',
+};
+
+type Mark = 'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activated' | 'ended';
+
+export class Telemetry {
+  readonly #clock: Clock;
+  readonly #emit: (event: MigrationEvent) => void;
+  readonly #facts: { migrationId: string; vm: string; from: string; to: string; mode: string };
+  readonly #marks = new Map<Mark, number>();
+  readonly #rounds: RoundReport[] = [];
+  #phase: Phase = 'session';
+  #memoryBytes: number;
+  #totals = { pages: 0, zeroPages: 0, bytesSent: 0 };
+  #round = { n: 0, startedAt: 0, toSendPages: 0 };
+  #rates = { dirtyBps: 0, bandwidthBps: 0, predictedDowntimeMs: 0 };
+  #progressAt = 0;
+
+  constructor(
+    clock: Clock,
+    emit: (event: MigrationEvent) => void,
+    facts: { migrationId: string; vm: string; from: string; to: string; mode: string },
+    memoryBytes: number,
+  ) {
+    this.#clock = clock;
+    this.#emit = emit;
+    this.#facts = facts;
+    this.#memoryBytes = memoryBytes;
+    this.mark('started');
+    const { migrationId, vm, from, to } = facts;
+    emit({ event: 'started', migrationId, vm, from, to, memoryBytes });
+  }
+
+  get phase(): Phase {
+    return this.#phase;
+  }
+
+  get round(): number {
+    return this.#round.n;
+  }
+
+  mark(what: Mark): void {
+    if (!this.#marks.has(what)) this.#marks.set(what, this.#clock.now());
+  }
+
+  /** Time between two marks in ms; null when either was not reached. */
+  between(from: Mark, to: Mark): number | null {
+    const a = this.#marks.get(from);
+    const b = this.#marks.get(to);
+    return a === undefined || b === undefined ? null : b - a;
+  }
+
+  entered(kind: State['kind']): void {
+    if (kind === 'AwaitingEvidence') this.mark('attesting');
+    if (kind === 'Describing') this.mark('offering');
+    if (kind === 'Pausing') this.mark('paused');
+    if (kind === 'AwaitingDone') this.mark('final');
+    if (kind === 'Deleting') this.mark('activated');
+    if (kind === 'Ended') this.mark('ended');
+    const phase = PHASES[kind];
+    if (phase === undefined || phase === this.#phase) return;
+    this.#phase = phase;
+    this.#emit({ event: 'phase', migrationId: this.#facts.migrationId, phase });
+  }
+
+  roundStarted(n: number, toSendPages: number): void {
+    this.#round = { n, startedAt: this.#clock.now(), toSendPages };
+  }
+
+  /** Time since the current round began, in ms. */
+  get roundMs(): number {
+    return this.#clock.now() - this.#round.startedAt;
+  }
+
+  /** A round has arrived; `dirtyPages` were written while it was on its way. */
+  roundDone(sent: RoundSent, dirtyPages: number, durationMs: number): void {
+    const bandwidthBps = Math.round((sent.bytesSent / Math.max(durationMs, 0.001)) * 1000);
+    const telling = sent.bytesSent >= 256 * PAGE_BYTES || this.#rates.bandwidthBps === 0;
+    this.#rates = {
+      dirtyBps: Math.round((dirtyPages * PAGE_BYTES * 1000) / Math.max(durationMs, 0.001)),
+      bandwidthBps: telling ? bandwidthBps : this.#rates.bandwidthBps,
+      predictedDowntimeMs: 0,
+    };
+    this.#rates.predictedDowntimeMs = predictedDowntimeMs(dirtyPages, this.#rates.bandwidthBps);
+    const report: RoundReport = {
+      n: this.#round.n,
+      pages: sent.pages,
+      zeroPages: sent.zeroPages,
+      bytesSent: sent.bytesSent,
+      durationMs,
+      dirtyPagesAfter: dirtyPages,
+      bandwidthBps,
+      predictedDowntimeMs: this.#rates.predictedDowntimeMs,
+    };
+    this.#rounds.push(report);
+    this.#totals.pages += sent.pages;
+    this.#totals.zeroPages += sent.zeroPages;
+    this.#totals.bytesSent += sent.bytesSent;
+    this.#emit({ event: 'round', migrationId: this.#facts.migrationId, ...report });
+  }
+
+  /** How far the current round is. */
+  progressed(sent: { readonly pages: number; readonly bytesSent: number }): void {
+    const now = this.#clock.now();
+    if (now - this.#progressAt < PROGRESS_MS) return;
+    this.#progressAt = now;
+    const elapsedMs = Math.max(now - this.#round.startedAt, 0.001);
+    const bandwidthBps = Math.round((sent.bytesSent * 1000) / elapsedMs);
+    const remainingBytes = Math.max(this.#round.toSendPages - sent.pages, 0) * PAGE_BYTES;
+    const pagesPerMs = sent.pages / elapsedMs;
+    this.#emit({
+      event: 'progress',
+      migrationId: this.#facts.migrationId,
+      phase: this.#phase,
+      round: this.#round.n,
+      sentBytes: sent.bytesSent,
+      remainingBytes,
+      dirtyRateBps: this.#rates.dirtyBps,
+      bandwidthBps,
+      predictedDowntimeMs: this.#rates.predictedDowntimeMs,
+      etaMs: pagesPerMs > 0 ? Math.round(remainingBytes / PAGE_BYTES / pagesPerMs) : 0,
+    });
+  }
+
+  result(
+    ended: Extract<State, { kind: 'Ended' }>,
+    more: {
+      readonly suite: string | null;
+      readonly channels: number;
+      readonly attestation: MigrationResult['attestation'];
+      readonly vtpmMoved: boolean;
+      readonly deletionCertificate: DeletionCertificateView | null;
+    },
+  ): MigrationResult {
+    const totalMs = this.between('started', 'ended') ?? 0;
+    const transferMs = this.between('offering', 'final') ?? 0;
+    const completed = ended.outcome === 'completed';
+    const { migrationId, vm, from, to, mode } = this.#facts;
+    return {
+      event: 'result',
+      migrationId,
+      vm,
+      from,
+      to,
+      outcome: ended.outcome,
+      code: ended.code,
+      detail: ended.detail,
+      mode,
+      suite: more.suite,
+      channels: more.channels,
+      memoryBytes: this.#memoryBytes,
+      totalMs,
+      downtimeMs: this.between('paused', 'activated'),
+      setupMs: this.between('started', 'attesting') ?? 0,
+      attestMs: this.between('attesting', 'offering') ?? 0,
+      transferMs,
+      handoverMs: this.between('final', 'ended') ?? 0,
+      rounds: this.#rounds,
+      pagesSent: this.#totals.pages,
+      zeroPages: this.#totals.zeroPages,
+      bytesSent: this.#totals.bytesSent,
+      throughputBps: transferMs > 0 ? Math.round((this.#totals.bytesSent * 1000) / transferMs) : 0,
+      attestation: more.attestation,
+      vtpm: {
+        moved: completed && more.vtpmMoved,
+        deletedAtSource: completed && more.vtpmMoved && more.deletionCertificate !== null,
+        deletionCertificate: more.deletionCertificate,
+      },
+      verified: completed && ended.plan.options.verify,
+    };
+  }
+}

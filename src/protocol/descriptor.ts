@@ -1,0 +1,59 @@
+/**
+ * What a VM is, as its hosts tell each other in the OFFER: everything the destination needs to make
+ * room for it and nothing of its content. It comes from outside, so it is strict and bounded.
+ */
+import { z } from 'zod';
+import { PAGE_BYTES } from '../base/units.ts';
+import { nameSchema } from './options.ts';
+
+const TiB = 2 ** 40;
+
+const ramBytes = z
+  .number()
+  .int()
+  .min(PAGE_BYTES)
+  .max(TiB)
+  .refine((value) => value % PAGE_BYTES === 0, 'expected whole pages');
+const rateBps = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 40);
+const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
+
+/** What the embedded guest runs. */
+export const workloadSchema = z.discriminatedUnion('kind', [
+  z.strictObject({ kind: z.literal('idle') }),
+  z.strictObject({ kind: z.literal('writer'), rateBps, workingSetBytes: ramBytes }),
+  z.strictObject({
+    kind: z.literal('zipf'),
+    rateBps,
+    workingSetBytes: ramBytes,
+    skew: z.number().min(0).max(4),
+  }),
+  z.strictObject({ kind: z.literal('kv'), port: z.number().int().min(0).max(65_535) }),
+]);
+export type Workload = z.infer<typeof workloadSchema>;
+
+export const descriptorSchema = z.strictObject({
+  vmId: z.uuid(),
+  name: nameSchema,
+  driver: z.enum(['ram']),
+  pageBytes: z.literal(PAGE_BYTES),
+  /** Guest memory; page numbers count from 0 within a region. */
+  regions: z
+    .array(z.strictObject({ id: z.number().int().min(0).max(15), bytes: ramBytes }))
+    .min(1)
+    .max(16),
+  vcpus: z.number().int().min(1).max(64),
+  workload: workloadSchema,
+  devices: z.array(z.string().max(64)).max(64),
+  /** Upper bound of device state and vTPM state together. */
+  stateBytesMax: z
+    .number()
+    .int()
+    .min(0)
+    .max(64 * 2 ** 20),
+  vtpm: z.strictObject({ kind: z.enum(['software']), ekFingerprint: hex(32) }).nullable(),
+});
+export type VmDescriptor = z.infer<typeof descriptorSchema>;

@@ -1,0 +1,68 @@
+/**
+ * The durable records of a host: one for each VM it holds or held, one for each migration. What a
+ * record says is what the host may do after a crash, so each write is on disk before it returns.
+ */
+import { z } from 'zod';
+import { descriptorSchema } from '../protocol/descriptor.ts';
+import { deletionSchema } from '../protocol/messages.ts';
+import { migrationIdSchema, nameSchema } from '../protocol/options.ts';
+
+const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
+
+/**
+ * - `active`: this host may run this epoch of the VM.
+ * - `prepared`: everything is here, but only the source's token makes it ours.
+ * - `surrendered`: this epoch never runs here again unless the destination proves it never will.
+ * - `gone`: it runs elsewhere; nothing of it is left here.
+ */
+export const vmRecordSchema = z.strictObject({
+  name: nameSchema,
+  vmId: z.uuid(),
+  epoch: z.number().int().min(1),
+  state: z.enum(['active', 'prepared', 'surrendered', 'gone']),
+  descriptor: descriptorSchema,
+  /** The migration that put it into this state; null for a VM made here. */
+  migrationId: migrationIdSchema.nullable(),
+  movedTo: nameSchema.nullable(),
+});
+export type VmRecord = z.infer<typeof vmRecordSchema>;
+
+/** A migration, as evidence and for `history`. */
+export const migrationRecordSchema = z.strictObject({
+  migrationId: migrationIdSchema,
+  direction: z.enum(['outgoing', 'incoming']),
+  /** Empty until an incoming migration's offer named it. */
+  vm: z.string(),
+  from: z.string(),
+  to: z.string(),
+  startedAtMs: z.number(),
+  state: z.enum(['started', 'aborted', 'prepared', 'surrendered', 'active', 'gone']),
+  code: z.string().nullable(),
+  detail: z.string(),
+  /** Signatures by which each side can hold the other to its word. */
+  receipt: bytes.optional(),
+  token: bytes.optional(),
+  activation: bytes.optional(),
+  deletion: z
+    .strictObject({ facts: deletionSchema, statement: bytes, signature: bytes })
+    .optional(),
+  /** The result as told to the operator (shape: migration/report.ts). */
+  result: z.unknown().optional(),
+});
+export type MigrationRecord = z.infer<typeof migrationRecordSchema>;
+
+/** A durable store. Every write resolves only when it survives a power cut. Throws STORE_FAILED. */
+export interface RecordStore {
+  vm(name: string): VmRecord | undefined;
+  vms(): VmRecord[];
+  migration(id: string): MigrationRecord | undefined;
+  /** Oldest first. */
+  migrations(): MigrationRecord[];
+  /** Writes all or nothing of what is given. */
+  write(change: {
+    readonly vm?: VmRecord;
+    readonly removeVm?: string;
+    readonly migration?: MigrationRecord;
+  }): Promise<void>;
+  close(): Promise<void>;
+}

@@ -1,0 +1,197 @@
+/** The two machines against each other: the happy path and every refusal, in virtual time. */
+import { test } from 'tap';
+import type { Code } from '../../../src/protocol/codes.ts';
+import { MESSAGE_TYPES } from '../../../src/protocol/messages.ts';
+import { invariants, Pair, type Meddling } from './pair.ts';
+
+const ended = (state: Pair['source'] | Pair['destination']) =>
+  state.kind === 'Ended' ? [state.outcome, state.code] : [state.kind];
+
+void test('a migration that goes well says everything once and in order', async (t) => {
+  const pair = new Pair({ dirty: [5000, 700, 10] }).run(invariants);
+  t.same(ended(pair.source), ['completed', null]);
+  t.same(ended(pair.destination), ['completed', null]);
+  t.same(pair.sent, [
+    'HELLO',
+    'HELLO_OK',
+    'ATT_REQUEST',
+    'ATT_EVIDENCE',
+    'SVR_ATT_OK',
+    'CLI_ATT_OK',
+    'OFFER',
+    'ACCEPT',
+    'ROUND_END',
+    'ROUND_OK',
+    'ROUND_END',
+    'ROUND_OK',
+    'FINAL',
+    'DONE',
+    'SURRENDER',
+    'ACTIVATED',
+    'DELETED',
+  ]);
+  t.same(pair.facts, {
+    sourceMayRun: false,
+    surrendered: true,
+    prepared: true,
+    active: true,
+    destinationRuns: true,
+    destinationHolds: true,
+    vtpmAtSource: false,
+  });
+});
+
+const refusals: Readonly<Record<string, readonly [Meddling, Code, 'refused' | 'failed']>> = {
+  'the source does not accept the evidence': [
+    { appraisal: { destination: 'ATT_NONCE_MISMATCH' } },
+    'ATT_NONCE_MISMATCH',
+    'refused',
+  ],
+  'the destination does not accept the evidence': [
+    { appraisal: { source: 'ATT_SIGNATURE' } },
+    'ATT_SIGNATURE',
+    'refused',
+  ],
+  'the destination does not admit the VM': [{ refusal: 'NAME_TAKEN' }, 'NAME_TAKEN', 'refused'],
+  'the guest never calms down': [{ dirty: [100_000] }, 'NOT_CONVERGING', 'failed'],
+};
+for (const [name, [meddling, code, outcome]] of Object.entries(refusals)) {
+  void test(`${name}: ${code}, the VM runs at the source`, async (t) => {
+    const pair = new Pair(meddling).run(invariants);
+    t.same(ended(pair.source), [outcome, code]);
+    t.match(ended(pair.destination), [outcome]);
+    t.ok(pair.facts.sourceMayRun);
+    t.notOk(pair.facts.destinationHolds, 'the destination is clean');
+    t.notOk(pair.facts.surrendered);
+  });
+}
+
+void test('nothing about the guest is said before both appraisals passed', async (t) => {
+  for (const appraisal of [
+    { source: 'ATT_SIGNATURE' },
+    { destination: 'ATT_SIGNATURE' },
+  ] as const) {
+    const { sent } = new Pair({ appraisal }).run();
+    t.notOk(sent.includes('OFFER'));
+  }
+});
+
+void test('a round whose transcript differs at the destination is refused', async (t) => {
+  const pair = new Pair({
+    destination: (effect) =>
+      effect.kind === 'awaitRound'
+        ? [{ kind: 'roundReceived', round: 0, pages: 1024, tag: new Uint8Array(48).fill(9) }]
+        : undefined,
+  }).run(invariants);
+  t.same(ended(pair.source), ['failed', 'TRANSCRIPT_MISMATCH']);
+  t.ok(pair.facts.sourceMayRun);
+});
+
+void test('a forged signature on each signed message is never believed', async (t) => {
+  const forge = (type: string) =>
+    new Pair({
+      onWire: (message) =>
+        message.type === type && 'signature' in message
+          ? [{ ...message, signature: new Uint8Array(64) }]
+          : [message],
+    }).run(invariants);
+  t.same(ended(forge('FINAL').source), ['failed', 'SIGNATURE_INVALID']);
+  t.same(ended(forge('DONE').source), ['failed', 'SIGNATURE_INVALID']);
+  const surrender = forge('SURRENDER');
+  t.same(ended(surrender.destination), ['in-doubt', 'IN_DOUBT']);
+  t.notOk(surrender.facts.destinationRuns);
+  t.ok(surrender.facts.destinationHolds);
+  const activated = forge('ACTIVATED');
+  t.same(ended(activated.source), ['in-doubt', 'IN_DOUBT']);
+  t.ok(activated.facts.vtpmAtSource, 'nothing is deleted on a forged word');
+  t.match(forge('DELETED').destination, { outcome: 'completed', detail: /certificate/ });
+});
+
+void test('every message that comes out of order ends it with a coded refusal', async (t) => {
+  for (const type of MESSAGE_TYPES) {
+    for (const towards of ['source', 'destination'] as const) {
+      let meddled = false;
+      const pair = new Pair({
+        onWire: (message, to) => {
+          if (to !== towards || message.type !== type || meddled) return [message];
+          meddled = true;
+          return [message, message];
+        },
+      }).run(invariants);
+      if (!meddled) continue;
+      const doubled = towards === 'source' ? pair.source : pair.destination;
+      t.ok(doubled.kind === 'Ended', `${type} twice towards the ${towards} ends`);
+      if (pair.facts.surrendered) continue;
+      t.match(doubled, { code: 'MESSAGE_UNEXPECTED' }, `${type} twice`);
+      t.ok(pair.facts.sourceMayRun);
+    }
+  }
+});
+
+void test('a lost message is found by a deadline; before the surrender the VM runs on', async (t) => {
+  for (const type of MESSAGE_TYPES) {
+    let lost = false;
+    const pair = new Pair({
+      dirty: [700, 10],
+      onWire: (message) => {
+        if (message.type !== type || lost) return [message];
+        lost = true;
+        return [];
+      },
+    }).run(invariants);
+    if (!lost) continue;
+    pair.giveSource({ kind: 'deadlinePassed' });
+    pair.giveDestination({ kind: 'deadlinePassed' });
+    pair.settle(invariants);
+    t.ok(pair.source.kind === 'Ended' && pair.destination.kind === 'Ended', `${type} lost`);
+    if (pair.facts.surrendered) t.ok(pair.facts.destinationHolds, `${type}: nothing is lost`);
+    else t.ok(pair.facts.sourceMayRun, `${type}: the VM runs at the source`);
+  }
+});
+
+void test('cancel: before the surrender it runs here, after it is too late', async (t) => {
+  const early = new Pair({
+    source: (effect) =>
+      effect.kind === 'sendRound' ? [{ kind: 'cancelRequested', code: 'CANCELLED' }] : undefined,
+  }).run(invariants);
+  t.same(ended(early.source), ['cancelled', 'CANCELLED']);
+  t.ok(early.facts.sourceMayRun);
+  t.notOk(early.facts.destinationHolds);
+
+  const late = new Pair({
+    source: (effect) =>
+      effect.kind === 'deleteGuest'
+        ? [
+            { kind: 'cancelRequested', code: 'CANCELLED' },
+            {
+              kind: 'guestDeleted',
+              deletion: { stateDigest: new Uint8Array(48), filesDestroyed: 2, bytesOverwritten: 1 },
+            },
+          ]
+        : undefined,
+  }).run();
+  t.same(ended(late.source), ['completed', null]);
+});
+
+void test('a prepared destination ends only on the signed word of the source', async (t) => {
+  // The surrender cannot be written: the source aborts and says so, signed.
+  const meddling: Meddling = {
+    source: (effect) =>
+      effect.kind === 'surrender'
+        ? [{ kind: 'failed', code: 'STORE_FAILED', detail: 'disk full' }]
+        : undefined,
+  };
+  const told = new Pair(meddling).run(invariants);
+  t.same(ended(told.source), ['failed', 'STORE_FAILED']);
+  t.same(ended(told.destination), ['failed', 'STORE_FAILED']);
+  t.ok(told.facts.sourceMayRun);
+  t.notOk(told.facts.destinationHolds);
+
+  const untold = new Pair({
+    ...meddling,
+    onWire: (message) =>
+      message.type === 'ABORT' ? [{ ...message, signature: new Uint8Array(64) }] : [message],
+  }).run(invariants);
+  t.same(ended(untold.destination), ['in-doubt', 'IN_DOUBT']);
+  t.ok(untold.facts.destinationHolds, 'it keeps everything');
+});

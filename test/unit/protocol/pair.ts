@@ -1,0 +1,287 @@
+/**
+ * Both machines, wired to each other without sockets, clock or guest: effects are answered at once
+ * by a small pretend host on each side, messages pass through two queues that a test may meddle with.
+ */
+import { createHash } from 'node:crypto';
+import type { Code } from '../../../src/protocol/codes.ts';
+import { startDestination, stepDestination } from '../../../src/protocol/destination/machine.ts';
+import type * as D from '../../../src/protocol/destination/state.ts';
+import type { Message } from '../../../src/protocol/messages.ts';
+import { migrateOptionsSchema } from '../../../src/protocol/options.ts';
+import { startSource, stepSource } from '../../../src/protocol/source/machine.ts';
+import type * as S from '../../../src/protocol/source/state.ts';
+import { descriptor, MIGRATION_ID } from './samples.ts';
+
+/** A pretend signature: names its signer, so that the other side's word cannot be forged by luck. */
+const seal = (who: string, statement: Uint8Array): Uint8Array =>
+  createHash('sha512').update(who).update(statement).digest();
+
+const digest = new Uint8Array(48);
+const policyDigest = new Uint8Array(48).fill(1);
+
+/** What is on each side's disk, and what runs: the facts that the invariants speak of. */
+export interface Facts {
+  sourceMayRun: boolean;
+  surrendered: boolean;
+  prepared: boolean;
+  active: boolean;
+  destinationRuns: boolean;
+  destinationHolds: boolean;
+  vtpmAtSource: boolean;
+}
+
+export interface Meddling {
+  /** Dirty pages after each round; the last repeats. */
+  readonly dirty?: readonly number[];
+  readonly appraisal?: { readonly source?: Code; readonly destination?: Code };
+  readonly refusal?: Code;
+  /** Changes, drops (undefined) or multiplies a message on its way. */
+  readonly onWire?: (message: Message, towards: 'source' | 'destination') => Message[];
+  /** Answers an effect instead of the pretend host; undefined leaves it to the host. */
+  readonly source?: (effect: S.Effect) => S.Event[] | undefined;
+  readonly destination?: (effect: D.Effect) => D.Event[] | undefined;
+}
+
+export class Pair {
+  source: S.State;
+  destination: D.State;
+  readonly facts: Facts = {
+    sourceMayRun: true,
+    surrendered: false,
+    prepared: false,
+    active: false,
+    destinationRuns: false,
+    destinationHolds: false,
+    vtpmAtSource: true,
+  };
+  readonly sent: string[] = [];
+  readonly #meddling: Meddling;
+  readonly #toSource: S.Event[] = [];
+  readonly #toDestination: D.Event[] = [];
+  #round = 0;
+
+  constructor(meddling: Meddling = {}) {
+    this.#meddling = meddling;
+    this.source = startSource({
+      migrationId: MIGRATION_ID,
+      from: 'host-a',
+      options: migrateOptionsSchema.parse({ vm: 'vm1', to: 'host-b', downtimeLimitMs: 50 }),
+      suites: ['aes-256-gcm+hmac-sha256'],
+      encodings: ['zero', 'raw'],
+      formats: ['software'],
+      nonce: new Uint8Array(32).fill(2),
+      policyDigest,
+      epoch: 1,
+      signedByPeer: (statement, signature) =>
+        Buffer.from(seal('host-b', statement)).equals(signature),
+    });
+    const start = startDestination({
+      host: 'host-b',
+      from: 'host-a',
+      suites: ['aes-256-gcm+hmac-sha256', 'chacha20-poly1305+hmac-sha256'],
+      encodings: ['zero', 'raw'],
+      channelsMax: 4,
+      formats: ['software'],
+      nonce: new Uint8Array(32).fill(3),
+      policyDigest,
+      signedByPeer: (statement, signature) =>
+        Buffer.from(seal('host-a', statement)).equals(signature),
+    });
+    this.destination = start.state;
+  }
+
+  /** Runs until nothing is left to do. `check` is called after every step. */
+  run(check: (pair: Pair) => void = () => undefined): this {
+    this.giveSource({ kind: 'started' });
+    return this.settle(check);
+  }
+
+  giveSource(event: S.Event): void {
+    this.#toSource.push(event);
+  }
+
+  giveDestination(event: D.Event): void {
+    this.#toDestination.push(event);
+  }
+
+  settle(check: (pair: Pair) => void = () => undefined): this {
+    for (let steps = 0; steps < 10_000; steps += 1) {
+      const forSource = this.#toSource.shift();
+      if (forSource !== undefined) this.#stepSource(forSource);
+      check(this);
+      const forDestination = this.#toDestination.shift();
+      if (forDestination !== undefined) this.#stepDestination(forDestination);
+      check(this);
+      if (forSource === undefined && forDestination === undefined) return this;
+    }
+    throw new Error('the machines never came to rest');
+  }
+
+  #stepSource(event: S.Event): void {
+    const { state, effects } = stepSource(this.source, event);
+    this.source = state;
+    for (const effect of effects) {
+      const answers = this.#meddling.source?.(effect) ?? this.#sourceHost(effect);
+      this.#toSource.push(...answers);
+    }
+  }
+
+  #stepDestination(event: D.Event): void {
+    const { state, effects } = stepDestination(this.destination, event);
+    this.destination = state;
+    for (const effect of effects) {
+      const answers = this.#meddling.destination?.(effect) ?? this.#destinationHost(effect);
+      this.#toDestination.push(...answers);
+    }
+  }
+
+  #wire(message: Message, towards: 'source' | 'destination'): void {
+    this.sent.push(message.type);
+    const arriving = this.#meddling.onWire?.(message, towards) ?? [message];
+    for (const one of arriving) {
+      if (towards === 'source') this.#toSource.push({ kind: one.type, message: one } as S.Event);
+      else this.#toDestination.push({ kind: one.type, message: one } as D.Event);
+    }
+  }
+
+  #sourceHost(effect: S.Effect): S.Event[] {
+    const sent = { pages: 1024, zeroPages: 0, bytesSent: 4 << 20, tag: digest };
+    switch (effect.kind) {
+      case 'connect':
+        return [{ kind: 'connected' }];
+      case 'send':
+        this.#wire(effect.message, 'destination');
+        return [];
+      case 'sendSigned':
+        this.#wire(
+          { ...effect.message, signature: seal('host-a', effect.statement) },
+          'destination',
+        );
+        return [];
+      case 'appraise': {
+        const code = this.#meddling.appraisal?.destination ?? null;
+        return [{ kind: 'appraised', code, detail: '' }];
+      }
+      case 'makeEvidence':
+        return [
+          { kind: 'evidenceMade', evidence: { format: 'software', body: new Uint8Array(1) } },
+        ];
+      case 'describe':
+        return [{ kind: 'described', descriptor: descriptor() }];
+      case 'joinChannels':
+        return [{ kind: 'channelsJoined' }];
+      case 'sendRound':
+        return [{ kind: 'roundSent', sent }];
+      case 'collectDirty': {
+        const { dirty = [0] } = this.#meddling;
+        const dirtyPages = dirty[Math.min(this.#round, dirty.length - 1)] ?? 0;
+        this.#round += 1;
+        return [{ kind: 'dirtyCollected', dirtyPages, roundMs: 10 }];
+      }
+      case 'pauseGuest':
+        this.facts.sourceMayRun = false;
+        return [{ kind: 'guestPaused', stateBytes: 100 }];
+      case 'sendFinal':
+        return [
+          {
+            kind: 'finalSent',
+            transcriptDigest: digest,
+            stateBytes: effect.stateBytes,
+            memoryDigest: new Uint8Array(0),
+          },
+        ];
+      case 'surrender':
+        this.facts.surrendered = true;
+        return [{ kind: 'surrendered', signature: seal('host-a', effect.statement) }];
+      case 'deleteGuest':
+        this.facts.vtpmAtSource = false;
+        return [
+          {
+            kind: 'guestDeleted',
+            deletion: { stateDigest: digest, filesDestroyed: 2, bytesOverwritten: 10 },
+          },
+        ];
+      case 'recordGone':
+        return [{ kind: 'goneRecorded', signature: seal('host-a', effect.statement) }];
+      case 'abandon':
+        this.facts.sourceMayRun = true;
+        return [{ kind: 'abandoned' }];
+      case 'arm':
+      case 'disarm':
+      case 'deriveKeys':
+      case 'end':
+        return [];
+    }
+  }
+
+  #destinationHost(effect: D.Effect): D.Event[] {
+    switch (effect.kind) {
+      case 'send':
+        this.#wire(effect.message, 'source');
+        return [];
+      case 'sendSigned':
+        this.#wire({ ...effect.message, signature: seal('host-b', effect.statement) }, 'source');
+        return [];
+      case 'makeEvidence':
+        return [
+          { kind: 'evidenceMade', evidence: { format: 'software', body: new Uint8Array(1) } },
+        ];
+      case 'appraise': {
+        const code = this.#meddling.appraisal?.source ?? null;
+        return [{ kind: 'appraised', code, detail: '' }];
+      }
+      case 'admit': {
+        const { refusal } = this.#meddling;
+        if (refusal !== undefined) return [{ kind: 'notAdmitted', code: refusal, detail: '' }];
+        this.facts.destinationHolds = true;
+        return [{ kind: 'admitted', reservation: crypto.randomUUID(), ports: [7000] }];
+      }
+      case 'awaitRound':
+        return [{ kind: 'roundReceived', round: effect.round, pages: 1024, tag: digest }];
+      case 'awaitFinal':
+        return [
+          {
+            kind: 'finalReceived',
+            transcriptDigest: digest,
+            stateBytes: 100,
+            memoryDigest: new Uint8Array(0),
+          },
+        ];
+      case 'prepare':
+        this.facts.prepared = true;
+        return [{ kind: 'prepared', signature: seal('host-b', effect.statement) }];
+      case 'recordActive':
+        this.facts.active = true;
+        return [{ kind: 'activeRecorded' }];
+      case 'startGuest':
+        this.facts.destinationRuns = true;
+        return [{ kind: 'guestStarted', signature: seal('host-b', effect.statement) }];
+      case 'fileCertificate':
+        return [{ kind: 'filed' }];
+      case 'abandon':
+        this.facts.destinationHolds = false;
+        this.facts.prepared = false;
+        return [{ kind: 'abandoned' }];
+      case 'arm':
+      case 'disarm':
+      case 'open':
+      case 'deriveKeys':
+      case 'end':
+        return [];
+    }
+  }
+}
+
+/** The invariants of the handover, as far as two machines without crashes can break them. */
+export function invariants({ facts, source }: Pair): void {
+  const both = facts.sourceMayRun && facts.destinationRuns;
+  if (both) throw new Error('one life: it runs twice');
+  if (facts.surrendered && facts.sourceMayRun) throw new Error('it runs after the surrender');
+  if (facts.destinationRuns && !facts.active) throw new Error('it runs before the commit point');
+  if (facts.active && !facts.surrendered) throw new Error('active without a surrender');
+  if (facts.surrendered && !facts.destinationHolds) throw new Error('no loss: nobody holds it');
+  if (!facts.vtpmAtSource && !facts.destinationRuns) throw new Error('vTPM deleted too early');
+  if (source.kind === 'Ended' && source.outcome === 'completed' && facts.vtpmAtSource) {
+    throw new Error('completed with the vTPM still at the source');
+  }
+}
