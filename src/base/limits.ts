@@ -53,3 +53,32 @@ export const EVENTS_REMEMBERED = 256;
 export const CONNECTIONS_MAX = 256;
 /** How long a stopping daemon waits for migrations that it may not abort. */
 export const STOP_MS_MAX = 30_000;
+
+// Data plane (src/crypto, src/pages, src/transport, src/migration/data-plane)
+
+/** Records under one key; then KEY_EXHAUSTED. Far below where AES-GCM with counted nonces wears out. */
+export const RECORDS_PER_KEY_MAX = 2 ** 32;
+/** Page data in one `pages` record that we send: large enough to amortise, small enough for caches. */
+export const BATCH_DATA_BYTES_MAX = 256 * 1024;
+/** Runs in one `pages` record: every second page zero, and as many zero runs again. */
+export const BATCH_RUNS_MAX = 128;
+/** Pages that one record may stand for: bounds the work that a small record of zero runs causes. */
+export const BATCH_PAGES_MAX = 64 * 1024;
+/** Plaintext of a record that we accept. */
+export const RECORD_BYTES_MAX = 2 * 1024 * 1024;
+/** Sealed bytes waiting in a channel's socket before the next record is sealed. */
+export const CHANNEL_QUEUE_BYTES_MAX = 1024 * 1024;
+/** A channel on which nothing moved for this long, in the middle of something, is dead. */
+export const CHANNEL_SILENCE_MS_MAX = 15_000;
+/** Wait for one data connection: TCP, TLS and JOIN. */
+export const JOIN_MS_MAX = 10_000;
+/** Wait of a data listener for its rightful peer. */
+export const JOIN_WAIT_MS_MAX = 60_000;
+/** Connections to a data listener that have not joined yet; one more drops the oldest. */
+export const JOIN_PENDING_MAX = 8;
+/** A worker that was asked to close is terminated after this. */
+export const WORKER_CLOSE_MS_MAX = 2_000;
+/** Start of a worker thread: loading its modules. */
+export const WORKER_START_MS_MAX = 10_000;
+/** Digest of all memory: 1 TiB at 1 GB/s, and to spare. */
+export const MEMORY_DIGEST_MS_MAX = 30 * 60_000;

@@ -10,8 +10,15 @@ import type { Logger } from 'pino';
 import { WebSocketServer, type WebSocket } from 'ws';
 import { CONNECTIONS_MAX, CONNECT_MS_MAX, MESSAGE_BYTES_MAX } from '../base/limits.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
+import { refusalOf } from '../crypto/pki/tls-error.ts';
 import { MigError } from '../protocol/error.ts';
-import { ControlChannel, hostPeer, MIGRATE_PATH, peerIdentity } from '../transport/control.ts';
+import {
+  ControlChannel,
+  hostPeer,
+  MIGRATE_PATH,
+  peerIdentity,
+  REFUSAL_HEADER,
+} from '../transport/control.ts';
 import { CONTROL_ALPN, serverOptions } from '../transport/tls.ts';
 
 export const API_PATH = '/api';
@@ -43,6 +50,9 @@ export async function listenTls(input: {
   const { host, port, identity, doors, log } = input;
   const server = createServer({
     ...serverOptions(identity, CONTROL_ALPN),
+    // The handshake is let end and the certificate judged in `route`: so a refusal has a reason, and
+    // the peer is told it. Nothing else looks at a connection.
+    rejectUnauthorized: false,
     handshakeTimeout: CONNECT_MS_MAX,
   });
   server.maxConnections = CONNECTIONS_MAX;
@@ -67,7 +77,9 @@ export async function listenTls(input: {
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
       log.warn({ code, detail }, 'connection refused');
-      stream.destroy();
+      stream.end(
+        `HTTP/1.1 403 Forbidden\r\n${REFUSAL_HEADER}: ${code}\r\nContent-Length: 0\r\n\r\n`,
+      );
     }
   });
   await listening(server, host, port);
@@ -94,6 +106,8 @@ function route(input: {
 }): void {
   const { request, stream, head, sockets, doors } = input;
   if (!(stream instanceof TLSSocket)) throw new MigError('CERT_INVALID', 'not TLS');
+  const refused = refusalOf(stream);
+  if (refused !== undefined) throw new MigError(refused, `from ${stream.remoteAddress}`);
   const identity = peerIdentity(stream);
   if (identity.kind === 'host' && request.url === MIGRATE_PATH) {
     const refusal = doors.refusal();

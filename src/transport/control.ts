@@ -19,6 +19,9 @@ import { clientOptions, CONTROL_ALPN } from './tls.ts';
 /** The path of a migration's control channel; operators use `/api` (daemon/api). */
 export const MIGRATE_PATH = '/migrate';
 
+/** The header of an HTTP answer that says, by code, why a connection was refused. */
+export const REFUSAL_HEADER = 'migd-code';
+
 /** Who is at the other end, as its verified certificate says. */
 export interface Peer {
   readonly name: string;
@@ -184,6 +187,11 @@ export function connectControl(input: {
           : new MigError(classifyTlsError(error), `${expected} at ${address}`, { cause: error }),
       ),
     );
+    socket.once('unexpected-response', (_request, response) => {
+      const code = String(response.headers[REFUSAL_HEADER]);
+      response.resume();
+      fail(MigError.named(code, `said by ${expected}`, 'PEER_CLOSED'));
+    });
     socket.once('open', () => {
       signal.removeEventListener('abort', aborted);
       try {

@@ -1,0 +1,131 @@
+/**
+ * Opens the records of one channel in one direction, as they arrive: header, ciphertext in any
+ * pieces, tag. It insists on the next sequence number and the right channel before it decrypts
+ * anything. What `update` returns is **not authenticated** until `finish` has returned: a caller may
+ * put it where it can be thrown away, and may act on nothing of it.
+ */
+import {
+  createDecipheriv,
+  createHmac,
+  timingSafeEqual,
+  type Decipheriv,
+  type DecipherGCM,
+  type Hmac,
+} from 'node:crypto';
+import { assert } from '../base/assert.ts';
+import { RECORDS_PER_KEY_MAX } from '../base/limits.ts';
+import { MigError } from '../protocol/error.ts';
+import { parseHeader, type RecordHeader } from '../protocol/record.ts';
+import type { DirectionKeys } from './key-schedule.ts';
+import { recordNonce } from './record-nonce.ts';
+import type { SealerOptions } from './sealer.ts';
+import type { Suite } from './suites.ts';
+import { Transcript } from './transcript.ts';
+
+/** One record under way. */
+type Open =
+  | { readonly kind: 'aead'; readonly header: Uint8Array; readonly cipher: DecipherGCM }
+  | {
+      readonly kind: 'mac';
+      readonly header: Uint8Array;
+      readonly cipher: Decipheriv;
+      readonly hmac: Hmac;
+    };
+
+export class Opener {
+  readonly #suite: Suite;
+  readonly #keys: DirectionKeys;
+  readonly #channel: number;
+  readonly #recordsMax: number;
+  readonly #transcript: Transcript;
+  #sequence = 0;
+  #open: Open | undefined;
+
+  /** The same options as the sealer's at the other end. */
+  constructor({ suite, keys, channel, recordsMax = RECORDS_PER_KEY_MAX }: SealerOptions) {
+    assert(recordsMax <= RECORDS_PER_KEY_MAX, 'a higher limit than is safe');
+    this.#suite = suite;
+    this.#keys = keys;
+    this.#channel = channel;
+    this.#recordsMax = recordsMax;
+    this.#transcript = new Transcript(keys.mac);
+  }
+
+  get tagBytes(): number {
+    return this.#suite.tagBytes;
+  }
+
+  /** Begins a record with its 16 bytes of header. Throws RECORD_MALFORMED, RECORD_ORDER, KEY_EXHAUSTED. */
+  begin(bytes: Uint8Array): RecordHeader {
+    assert(this.#open === undefined, 'a record begun within another');
+    const parsed = parseHeader(bytes);
+    if (parsed.channel !== this.#channel) {
+      throw new MigError('RECORD_ORDER', `of channel ${parsed.channel} on ${this.#channel}`);
+    }
+    if (parsed.sequence !== this.#sequence) {
+      throw new MigError('RECORD_ORDER', `${parsed.sequence}, expected ${this.#sequence}`);
+    }
+    if (this.#sequence >= this.#recordsMax) {
+      throw new MigError('KEY_EXHAUSTED', `${this.#sequence} records`);
+    }
+    const header = Uint8Array.from(bytes);
+    const nonce = recordNonce(this.#suite, this.#channel, this.#sequence);
+    this.#sequence += 1;
+    this.#open = this.#start(header, nonce);
+    return parsed;
+  }
+
+  /** Plaintext of the next piece of ciphertext, not yet authenticated. */
+  update(ciphertext: Uint8Array): Buffer {
+    const open = this.#open;
+    assert(open !== undefined, 'ciphertext outside a record');
+    if (open.kind === 'mac') open.hmac.update(ciphertext);
+    return open.cipher.update(ciphertext);
+  }
+
+  /** Ends the record: only now may its plaintext be believed. Throws RECORD_FORGED. */
+  finish(tag: Uint8Array): void {
+    const open = this.#open;
+    assert(open !== undefined, 'a tag outside a record');
+    this.#open = undefined;
+    if (tag.length !== this.#suite.tagBytes || !isGenuine(open, tag)) {
+      throw new MigError('RECORD_FORGED', `record ${this.#sequence - 1}`);
+    }
+    this.#transcript.add(open.header, tag);
+  }
+
+  /** As {@link Sealer.endRound}; only between records. */
+  endRound(): Buffer {
+    assert(this.#open === undefined, 'a round ended within a record');
+    return this.#transcript.endRound();
+  }
+
+  [Symbol.dispose](): void {
+    this.#open = undefined;
+    this.#keys[Symbol.dispose]();
+  }
+
+  #start(header: Uint8Array, nonce: Uint8Array): Open {
+    const { cipher: name, tagBytes, tagOf } = this.#suite;
+    const key = this.#keys.enc.expose();
+    if (tagOf === 'hmac') {
+      const hmac = createHmac('sha256', this.#keys.mac.expose()).update(header);
+      return { kind: 'mac', header, cipher: createDecipheriv(name, key, nonce), hmac };
+    }
+    const cipher = createDecipheriv(name as 'aes-256-gcm', key, nonce, { authTagLength: tagBytes });
+    cipher.setAAD(header);
+    return { kind: 'aead', header, cipher };
+  }
+}
+
+/** In constant time in either case: OpenSSL compares AEAD tags so (CRYPTO_memcmp). */
+function isGenuine(open: Open, tag: Uint8Array): boolean {
+  if (open.kind === 'mac') return timingSafeEqual(open.hmac.digest(), tag);
+  open.cipher.setAuthTag(tag);
+  try {
+    open.cipher.final();
+    return true;
+  } catch {
+    return false;
+  }
+}

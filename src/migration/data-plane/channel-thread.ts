@@ -1,0 +1,116 @@
+/**
+ * The main thread's handle on one worker of the data plane: its commands, its reports in order, its
+ * failure, its end. A worker that crashes, exits or breaks is one coded error for all who wait.
+ */
+import { Worker } from 'node:worker_threads';
+import { WORKER_CLOSE_MS_MAX } from '../../base/limits.ts';
+import type { Clock } from '../../base/ports.ts';
+import { MigError } from '../../protocol/error.ts';
+import type { ChannelSetup, Command, Report, ReportOf } from './messages.ts';
+
+/** Reports of one kind that nobody has asked for yet: a peer that runs further ahead is wrong. */
+const UNASKED_MAX = 4;
+
+type Waiter = PromiseWithResolvers<Report>;
+
+export class ChannelThread {
+  readonly failed: Promise<MigError>;
+  readonly #worker: Worker;
+  readonly #clock: Clock;
+  readonly #exited = Promise.withResolvers<void>();
+  readonly #fail: (error: MigError) => void;
+  readonly #unasked = new Map<Report['kind'], Report[]>();
+  readonly #waiters = new Map<Report['kind'], Waiter[]>();
+  readonly #progressed: (report: ReportOf<'progress'>) => void;
+  #failure: MigError | undefined;
+
+  /** Starts `entry`; the keys in `setup` move into the thread. */
+  constructor(
+    entry: URL,
+    setup: ChannelSetup,
+    clock: Clock,
+    progressed: (report: ReportOf<'progress'>) => void = () => undefined,
+  ) {
+    const { promise, resolve } = Promise.withResolvers<MigError>();
+    this.failed = promise;
+    this.#fail = (error) => {
+      if (this.#failure !== undefined) return;
+      this.#failure = error;
+      for (const waiter of [...this.#waiters.values()].flat()) waiter.reject(error);
+      this.#waiters.clear();
+      resolve(error);
+    };
+    this.#clock = clock;
+    this.#progressed = progressed;
+    const { enc, mac, join } = setup.keys;
+    this.#worker = new Worker(entry, {
+      workerData: setup,
+      transferList: [enc.buffer, mac.buffer, join.buffer],
+      name: `migd-data-${setup.channel}`,
+    });
+    this.#worker.on('message', (report: Report) => this.#take(report));
+    this.#worker.on('error', (cause) =>
+      this.#fail(new MigError('INTERNAL', `data worker: ${cause.message}`, { cause })),
+    );
+    this.#worker.on('exit', () => {
+      this.#fail(new MigError('CHANNEL_LOST', 'the data worker ended'));
+      this.#exited.resolve();
+    });
+  }
+
+  send(command: Command): void {
+    this.#worker.postMessage(command, []);
+  }
+
+  /** The next report of a kind. Rejects with the channel's failure. */
+  next<K extends Report['kind']>(kind: K, limitMs?: number): Promise<ReportOf<K>> {
+    const arrived = this.#unasked.get(kind)?.shift();
+    if (arrived !== undefined) return Promise.resolve(arrived as ReportOf<K>);
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    const waiter: Waiter = Promise.withResolvers();
+    this.#waiters.set(kind, [...(this.#waiters.get(kind) ?? []), waiter]);
+    const timer =
+      limitMs === undefined
+        ? undefined
+        : this.#clock.after(limitMs, () =>
+            this.#fail(new MigError('PEER_SILENT', `no ${kind} within ${limitMs} ms`)),
+          );
+    return waiter.promise.finally(() => timer?.cancel()) as Promise<ReportOf<K>>;
+  }
+
+  /** Ends the worker: wiped and unmapped by itself, by force when it does not within the bound. */
+  async close(): Promise<void> {
+    this.send({ kind: 'close' });
+    const force = this.#clock.after(WORKER_CLOSE_MS_MAX, () => void this.#worker.terminate());
+    await this.#exited.promise;
+    force.cancel();
+  }
+
+  #take(report: Report): void {
+    if (report.kind === 'failed') {
+      this.#fail(new MigError(report.code, report.detail));
+      return;
+    }
+    if (report.kind === 'progress') {
+      this.#progressed(report);
+      return;
+    }
+    const waiter = this.#waiters.get(report.kind)?.shift();
+    if (waiter !== undefined) {
+      waiter.resolve(report);
+      return;
+    }
+    const unasked = this.#unasked.get(report.kind) ?? [];
+    unasked.push(report);
+    this.#unasked.set(report.kind, unasked);
+    if (unasked.length > UNASKED_MAX) {
+      this.#fail(new MigError('RECORD_ORDER', `${report.kind}: the peer runs ahead`));
+    }
+  }
+}
+
+/** A worker's file beside this one, with the ending that this one has (`.ts`, or `.js` when built). */
+export const entryUrl = (name: 'sender-worker' | 'receiver-worker'): URL => {
+  const here = import.meta.url;
+  return new URL(`./${name}${here.slice(here.lastIndexOf('.'))}`, here);
+};

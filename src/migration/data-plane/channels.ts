@@ -1,0 +1,94 @@
+/** What the sender's and the receiver's handles share: several channels that act as one. */
+import { MEMORY_DIGEST_MS_MAX } from '../../base/limits.ts';
+import { combineTags } from '../../crypto/transcript.ts';
+import type { MigError } from '../../protocol/error.ts';
+import type { ChannelThread } from './channel-thread.ts';
+import type { GuestMapping } from './guest-memory.ts';
+import { combineShares } from './memory-digest.ts';
+import type { ChannelRound, Report, ReportOf } from './messages.ts';
+
+/** One round over all channels. `tag`: SHA-384 over the channels' tags. */
+export interface Round {
+  readonly n: number;
+  readonly pages: number;
+  readonly zeroPages: number;
+  readonly bytes: number;
+  readonly tag: Buffer;
+}
+
+export class Channels {
+  /** Resolves with the first failure of any channel; never rejects. */
+  readonly failed: Promise<MigError>;
+  readonly #threads: readonly ChannelThread[];
+  readonly #mapping: GuestMapping;
+  #closed: Promise<void> | undefined;
+
+  /** Takes over the threads and the mapping that they view. */
+  constructor(threads: readonly ChannelThread[], mapping: GuestMapping) {
+    this.#threads = threads;
+    this.#mapping = mapping;
+    this.failed = Promise.race(threads.map((thread) => thread.failed));
+  }
+
+  get count(): number {
+    return this.#threads.length;
+  }
+
+  send(command: Parameters<ChannelThread['send']>[0]): void {
+    for (const thread of this.#threads) thread.send(command);
+  }
+
+  /** Every channel's next report of a kind, in order of channels. Rejects with the first failure. */
+  next<K extends Report['kind']>(kind: K, limitMs?: number): Promise<ReportOf<K>[]> {
+    return this.allOrFailure(this.#threads.map((thread) => thread.next(kind, limitMs)));
+  }
+
+  async nextRound(): Promise<Round> {
+    return sumRounds((await this.next('round')).map(({ round }) => round));
+  }
+
+  async nextFinal(): Promise<{ readonly stateBytes: number; readonly transcriptDigest: Buffer }> {
+    const finals = await this.next('final');
+    const tags = finals.map(({ tag }) => tag);
+    const transcriptDigest = combineTags('final', tags);
+    return { stateBytes: finals[0]?.stateBytes ?? 0, transcriptDigest };
+  }
+
+  /** SHA-256 of all RAM, in the tree form of memory-digest.ts. */
+  async digestMemory(): Promise<Buffer> {
+    this.send({ kind: 'digest' });
+    const shares = await this.next('digest', MEMORY_DIGEST_MS_MAX);
+    return combineShares(shares.map(({ blocks }) => blocks));
+  }
+
+  /** Ends every thread within a bound, then unmaps. Idempotent. */
+  close(): Promise<void> {
+    this.#closed ??= Promise.all(this.#threads.map((thread) => thread.close())).then(() =>
+      this.#mapping[Symbol.dispose](),
+    );
+    return this.#closed;
+  }
+
+  /** One channel's failure fails what all of them do. */
+  private async allOrFailure<T>(all: Promise<T>[]): Promise<T[]> {
+    const failure = this.failed.then((error) => {
+      throw error;
+    });
+    return Promise.race([Promise.all(all), failure]);
+  }
+}
+
+function sumRounds(rounds: readonly ChannelRound[]): Round {
+  const sum = (of: (round: ChannelRound) => number): number =>
+    rounds.reduce((total, round) => total + of(round), 0);
+  return {
+    n: rounds[0]?.n ?? 0,
+    pages: sum((round) => round.pages),
+    zeroPages: sum((round) => round.zeroPages),
+    bytes: sum((round) => round.bytes),
+    tag: combineTags(
+      'round',
+      rounds.map((round) => round.tag),
+    ),
+  };
+}

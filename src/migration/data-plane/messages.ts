@@ -1,0 +1,80 @@
+/**
+ * What the main thread and the workers of the data plane say to each other. A worker serves one
+ * channel; it does what it is told and reports, and takes no decision.
+ */
+import type { ReleasedKeys } from '../../crypto/key-schedule.ts';
+import type { Code } from '../../protocol/codes.ts';
+import type { SuiteName } from '../../protocol/options.ts';
+import type { ExpectedPeer } from '../../transport/join.ts';
+import type { PortRange } from '../../transport/port-range.ts';
+import type { TlsIdentity } from '../../transport/tls.ts';
+
+/** Where a guest's memory is, and what it exchanges with its daemon. */
+export interface MemoryPlace {
+  readonly ramPath: string;
+  readonly ramBytes: number;
+  readonly exchangePath: string;
+}
+
+/** A mapping of this process, as any of its threads can view it. */
+export interface MappedRange {
+  readonly address: bigint;
+  readonly bytes: number;
+}
+
+export interface MappedMemory {
+  readonly ram: MappedRange;
+  readonly exchange: MappedRange;
+}
+
+/** What a worker is started with; the keys' buffers are transferred to it. */
+export interface ChannelSetup {
+  readonly migrationId: string;
+  readonly channel: number;
+  readonly channels: number;
+  readonly suite: SuiteName;
+  readonly identity: TlsIdentity;
+  readonly expected: ExpectedPeer;
+  readonly memory: MappedMemory;
+  readonly keys: ReleasedKeys;
+}
+
+export interface SenderSetup extends ChannelSetup {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface ReceiverSetup extends ChannelSetup {
+  readonly address: string;
+  readonly ports: PortRange | undefined;
+}
+
+export type RoundPages = 'all' | 'dirty';
+
+export type Command =
+  | { readonly kind: 'sendRound'; readonly n: number; readonly what: RoundPages }
+  | { readonly kind: 'sendFinal'; readonly n: number; readonly stateBytes: number }
+  | { readonly kind: 'digest' }
+  | { readonly kind: 'limit'; readonly bytesPerSecond: number | undefined }
+  | { readonly kind: 'close' };
+
+/** What one channel moved in one round. `tag`: 32 bytes, of its transcript. */
+export interface ChannelRound {
+  readonly n: number;
+  readonly pages: number;
+  readonly zeroPages: number;
+  /** Bytes of the records, headers and tags included. */
+  readonly bytes: number;
+  readonly tag: Uint8Array;
+}
+
+export type Report =
+  | { readonly kind: 'listening'; readonly port: number }
+  | { readonly kind: 'joined' }
+  | { readonly kind: 'progress'; readonly pages: number; readonly bytes: number }
+  | { readonly kind: 'round'; readonly round: ChannelRound }
+  | { readonly kind: 'final'; readonly stateBytes: number; readonly tag: Uint8Array }
+  | { readonly kind: 'digest'; readonly blocks: Uint8Array }
+  | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
+
+export type ReportOf<K extends Report['kind']> = Extract<Report, { kind: K }>;

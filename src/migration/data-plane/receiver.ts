@@ -1,0 +1,108 @@
+/**
+ * The destination's handle on the data plane: a listening worker thread a channel, into memory that
+ * is reserved and fresh. All promises reject with a coded error when any channel fails; `failed`
+ * then resolves with it.
+ */
+import { WORKER_START_MS_MAX } from '../../base/limits.ts';
+import type { Clock } from '../../base/ports.ts';
+import type { SessionSecret } from '../../crypto/key-schedule.ts';
+import { MigError } from '../../protocol/error.ts';
+import type { SuiteName } from '../../protocol/options.ts';
+import type { PortRange } from '../../transport/port-range.ts';
+import type { TlsIdentity } from '../../transport/tls.ts';
+import { ChannelThread, entryUrl } from './channel-thread.ts';
+import { Channels, type Round } from './channels.ts';
+import { GuestMapping } from './guest-memory.ts';
+import type { MemoryPlace, ReceiverSetup } from './messages.ts';
+import { pemOf } from './sender.ts';
+
+export interface ReceiverOptions {
+  readonly migrationId: string;
+  /** The address to listen on: that of the control connection. */
+  readonly address: string;
+  /** To choose ports from; undefined for any free ones. */
+  readonly ports: PortRange | undefined;
+  readonly peer: { readonly name: string; readonly fingerprint256: Uint8Array };
+  readonly identity: TlsIdentity;
+  readonly suite: SuiteName;
+  readonly channels: number;
+  /** Read while opening only; stays the caller's to wipe. */
+  readonly secret: SessionSecret;
+  readonly memory: MemoryPlace;
+  readonly clock: Clock;
+}
+
+export class DataReceiver {
+  /** One a channel. */
+  readonly ports: readonly number[];
+  /** Every channel has its rightful peer. */
+  readonly joined: Promise<void>;
+  readonly #channels: Channels;
+
+  constructor(channels: Channels, ports: readonly number[]) {
+    this.#channels = channels;
+    this.ports = ports;
+    this.joined = channels.next('joined').then(() => undefined);
+    // Whoever does not ask is told by `failed`.
+    this.joined.catch(() => undefined);
+  }
+
+  get failed(): Promise<MigError> {
+    return this.#channels.failed;
+  }
+
+  /** Resolves when all of round `n` was accepted; to be asked for in order, once each. */
+  async roundReceived(n: number): Promise<Round> {
+    const round = await this.#channels.nextRound();
+    if (round.n !== n) throw new MigError('RECORD_ORDER', `round ${round.n}, expected ${n}`);
+    return round;
+  }
+
+  /** Resolves when everything was accepted; the state is in the exchange area. */
+  async finalReceived(): Promise<{
+    readonly stateBytes: number;
+    readonly transcriptDigest: Buffer;
+  }> {
+    return this.#channels.nextFinal();
+  }
+
+  digestMemory(): Promise<Buffer> {
+    return this.#channels.digestMemory();
+  }
+
+  close(): Promise<void> {
+    return this.#channels.close();
+  }
+}
+
+/** Resolves when every channel listens. Rejects with LISTEN_FAILED, NATIVE_FAILED; nothing is left open. */
+export async function openReceiver(options: ReceiverOptions): Promise<DataReceiver> {
+  const { migrationId, address, ports, peer, identity, suite, secret, clock } = options;
+  const mapping = new GuestMapping(options.memory);
+  const threads = Array.from({ length: options.channels }, (_, channel) => {
+    const setup: ReceiverSetup = {
+      migrationId,
+      channel,
+      channels: options.channels,
+      suite,
+      identity: pemOf(identity),
+      expected: { name: peer.name, fingerprint256: peer.fingerprint256 },
+      memory: mapping.mapped,
+      keys: secret.channelKeys(channel, 'to-destination').release(),
+      address,
+      ports,
+    };
+    return new ChannelThread(entryUrl('receiver-worker'), setup, clock);
+  });
+  const channels = new Channels(threads, mapping);
+  try {
+    const listening = await channels.next('listening', WORKER_START_MS_MAX);
+    return new DataReceiver(
+      channels,
+      listening.map(({ port }) => port),
+    );
+  } catch (thrown) {
+    await channels.close();
+    throw thrown;
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Cuts the byte stream of a channel into records and opens them, in whatever pieces the bytes come.
+ * Page data is decrypted as it arrives and goes straight on to its place: nothing is gathered. So
+ * `plaintext` is called with bytes that are not authenticated yet; `accepted` says that they are.
+ */
+import { RECORD_HEADER_BYTES, type RecordHeader } from '../../protocol/record.ts';
+import type { Opener } from '../../crypto/opener.ts';
+
+export interface RecordSink {
+  /** A record begins. Throws to refuse it. */
+  begin(header: RecordHeader): void;
+  /** Its plaintext in pieces, `header.length` bytes in all, **not yet authenticated**. */
+  plaintext(piece: Uint8Array): void;
+  /** All of it was genuine. */
+  accepted(header: RecordHeader): void;
+}
+
+type Stage =
+  | { readonly kind: 'header' }
+  | { readonly kind: 'body'; readonly header: RecordHeader; left: number }
+  | { readonly kind: 'tag'; readonly header: RecordHeader };
+
+export class RecordReader {
+  readonly #opener: Opener;
+  readonly #sink: RecordSink;
+  /** A header or a tag that came in pieces. */
+  readonly #small: Uint8Array;
+  #fill = 0;
+  #stage: Stage = { kind: 'header' };
+
+  constructor(opener: Opener, sink: RecordSink) {
+    this.#opener = opener;
+    this.#sink = sink;
+    this.#small = new Uint8Array(Math.max(RECORD_HEADER_BYTES, opener.tagBytes));
+  }
+
+  /** Whether a record has begun and not ended. */
+  get isWithin(): boolean {
+    return this.#stage.kind !== 'header' || this.#fill > 0;
+  }
+
+  /** The next bytes. Throws what the opener and the sink throw; after that it is of no more use. */
+  push(bytes: Uint8Array): void {
+    let at = 0;
+    while (at < bytes.length) {
+      const stage = this.#stage;
+      switch (stage.kind) {
+        case 'header': {
+          const taken = this.#gather(bytes, at, RECORD_HEADER_BYTES);
+          at += taken;
+          if (this.#fill === RECORD_HEADER_BYTES) this.#beginRecord();
+          break;
+        }
+        case 'body': {
+          const taken = Math.min(stage.left, bytes.length - at);
+          this.#sink.plaintext(this.#opener.update(bytes.subarray(at, at + taken)));
+          stage.left -= taken;
+          at += taken;
+          if (stage.left === 0) this.#stage = { kind: 'tag', header: stage.header };
+          break;
+        }
+        case 'tag': {
+          at += this.#gather(bytes, at, this.#opener.tagBytes);
+          if (this.#fill === this.#opener.tagBytes) this.#endRecord(stage.header);
+          break;
+        }
+      }
+    }
+  }
+
+  #gather(bytes: Uint8Array, at: number, need: number): number {
+    const taken = Math.min(need - this.#fill, bytes.length - at);
+    this.#small.set(bytes.subarray(at, at + taken), this.#fill);
+    this.#fill += taken;
+    return taken;
+  }
+
+  #beginRecord(): void {
+    this.#fill = 0;
+    const header = this.#opener.begin(this.#small.subarray(0, RECORD_HEADER_BYTES));
+    this.#sink.begin(header);
+    this.#stage =
+      header.length > 0 ? { kind: 'body', header, left: header.length } : { kind: 'tag', header };
+  }
+
+  #endRecord(header: RecordHeader): void {
+    this.#fill = 0;
+    this.#opener.finish(this.#small.subarray(0, this.#opener.tagBytes));
+    this.#stage = { kind: 'header' };
+    this.#sink.accepted(header);
+  }
+}

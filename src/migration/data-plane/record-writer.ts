@@ -1,0 +1,61 @@
+/**
+ * Writes records to a channel by pull: `write` resolves when there is room for the next one, so that
+ * no more is sealed than the socket takes. It does not know what records are.
+ */
+import type { TLSSocket } from 'node:tls';
+import { setImmediate } from 'node:timers/promises';
+import { CHANNEL_SILENCE_MS_MAX } from '../../base/limits.ts';
+import { MigError } from '../../protocol/error.ts';
+
+/** Records between two looks at what else this thread has to do. */
+const RECORDS_PER_TURN = 8;
+
+export class RecordWriter {
+  readonly #socket: TLSSocket;
+  readonly #failed: (error: MigError) => void;
+  #failure: MigError | undefined;
+  #waiting: PromiseWithResolvers<void> | undefined;
+  #records = 0;
+
+  /** `failed` is told once, also while nothing is being written. */
+  constructor(socket: TLSSocket, failed: (error: MigError) => void) {
+    this.#socket = socket;
+    this.#failed = failed;
+    socket.setTimeout(CHANNEL_SILENCE_MS_MAX, () => {
+      if (this.#waiting !== undefined) this.fail(new MigError('PEER_SILENT', 'takes no data'));
+    });
+    socket.on('drain', () => this.#waiting?.resolve());
+    socket.on('error', (cause) =>
+      this.fail(new MigError('CHANNEL_LOST', cause.message, { cause })),
+    );
+    socket.on('close', () => this.fail(new MigError('CHANNEL_LOST', 'closed')));
+    socket.on('end', () => this.fail(new MigError('CHANNEL_LOST', 'closed by the peer')));
+    socket.on('data', () => this.fail(new MigError('RECORD_MALFORMED', 'data the wrong way')));
+    socket.resume();
+  }
+
+  /** Sends the pieces of one record. Rejects with CHANNEL_LOST, PEER_SILENT. */
+  async write(record: readonly Uint8Array[]): Promise<void> {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.#socket.cork();
+    let room = true;
+    for (const piece of record) room = this.#socket.write(piece);
+    this.#socket.uncork();
+    this.#records += 1;
+    if (!room) {
+      this.#waiting = Promise.withResolvers();
+      await this.#waiting.promise;
+      this.#waiting = undefined;
+    } else if (this.#records % RECORDS_PER_TURN === 0) {
+      await setImmediate();
+    }
+  }
+
+  fail(error: MigError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    this.#waiting?.reject(error);
+    this.#socket.destroy();
+    this.#failed(error);
+  }
+}

@@ -1,0 +1,81 @@
+/**
+ * One channel's part of a transfer, at the source: its share of the pages of each round, in sealed
+ * records, then the state, then the end. It sends what it is told to and when.
+ */
+import type { Sealer } from '../../crypto/sealer.ts';
+import { batchesOf } from '../../pages/batcher.ts';
+import { dirtyRangesOf, rangesOf, type Share } from '../../pages/share.ts';
+import { ZeroFinder } from '../../pages/zero.ts';
+import type { RecordKind } from '../../protocol/record.ts';
+import { encodeRoundEnd } from '../../protocol/round-end.ts';
+import type { GuestMemory } from './guest-memory.ts';
+import type { ChannelRound, Report, RoundPages } from './messages.ts';
+import type { Pacer } from './pacer.ts';
+import type { RecordWriter } from './record-writer.ts';
+
+/** Told to the main thread every so many bytes, so that progress costs nothing. */
+const PROGRESS_BYTES = 4 * 1024 * 1024;
+
+/** The one region of an embedded guest's RAM. */
+const REGION = 0;
+
+/** The state travels on the first channel. */
+export const STATE_CHANNEL = 0;
+
+export interface SendingOptions {
+  readonly sealer: Sealer;
+  readonly writer: RecordWriter;
+  readonly pacer: Pacer;
+  readonly memory: GuestMemory;
+  readonly share: Share;
+  readonly report: (report: Report) => void;
+}
+
+export class Sending {
+  readonly #options: SendingOptions;
+  readonly #zeros: ZeroFinder;
+  #bytes = 0;
+
+  constructor(options: SendingOptions) {
+    this.#options = options;
+    this.#zeros = new ZeroFinder(options.memory.ram);
+  }
+
+  /** Sends a round and its end. Rejects with what the writer and the sealer throw. */
+  async round(n: number, what: RoundPages): Promise<ChannelRound> {
+    const { memory, share, report, sealer } = this.#options;
+    const { ram, dirty } = memory;
+    const ranges = what === 'all' ? rangesOf(dirty.pageCount, share) : dirtyRangesOf(dirty, share);
+    this.#bytes = 0;
+    let [pages, zeroPages, told] = [0, 0, 0];
+    for (const batch of batchesOf(ranges, { region: REGION, memory: ram, zeros: this.#zeros })) {
+      await this.#send('pages', batch.pieces);
+      pages += batch.pages;
+      zeroPages += batch.zeroPages;
+      if (this.#bytes - told < PROGRESS_BYTES) continue;
+      told = this.#bytes;
+      report({ kind: 'progress', pages, bytes: this.#bytes });
+    }
+    await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);
+    return { n, pages, zeroPages, bytes: this.#bytes, tag: sealer.endRound() };
+  }
+
+  /** The last round, the state if this channel carries it, and the end. */
+  async final(n: number, stateBytes: number): Promise<{ round: ChannelRound; tag: Uint8Array }> {
+    const { memory, share, sealer } = this.#options;
+    const round = await this.round(n, 'dirty');
+    if (share.index === STATE_CHANNEL) {
+      await this.#send('state', [memory.state.subarray(0, stateBytes)]);
+    }
+    await this.#send('end', []);
+    return { round: { ...round, bytes: this.#bytes }, tag: sealer.endRound() };
+  }
+
+  async #send(kind: RecordKind, pieces: readonly Uint8Array[]): Promise<void> {
+    const record = this.#options.sealer.seal(kind, pieces);
+    const bytes = record.reduce((sum, piece) => sum + piece.length, 0);
+    this.#bytes += bytes;
+    await this.#options.pacer.take(bytes);
+    await this.#options.writer.write(record);
+  }
+}
