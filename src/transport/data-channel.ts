@@ -29,8 +29,9 @@ export async function connectDataChannel(
   input: Ends & { readonly host: string; readonly port: number; readonly highWaterMark: number },
 ): Promise<TLSSocket> {
   const { host, port, identity, expected, join, clock, highWaterMark } = input;
-  const options = { ...clientOptions(identity, DATA_ALPN), highWaterMark };
-  const socket = tlsConnect({ ...options, host, port, noDelay: true });
+  const tls = clientOptions(identity, DATA_ALPN);
+  const options = { ...tls, host, port, noDelay: true, highWaterMark };
+  const socket = tlsConnect(options);
   const late = Promise.withResolvers<never>();
   const timer = clock.after(JOIN_MS_MAX, () => late.reject(new MigError('PEER_SILENT', 'join')));
   try {

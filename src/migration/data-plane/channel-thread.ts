@@ -14,6 +14,7 @@ const UNASKED_MAX = 4;
 type Waiter = PromiseWithResolvers<Report>;
 
 export class ChannelThread {
+  /** Resolves at the first failure; never when it is closed before. */
   readonly failed: Promise<MigError>;
   readonly #worker: Worker;
   readonly #clock: Clock;
@@ -23,6 +24,7 @@ export class ChannelThread {
   readonly #waiters = new Map<Report['kind'], Waiter[]>();
   readonly #progressed: (report: ReportOf<'progress'>) => void;
   #failure: MigError | undefined;
+  #isClosing = false;
 
   /** Starts `entry`; the keys in `setup` move into the thread. */
   constructor(
@@ -38,7 +40,7 @@ export class ChannelThread {
       this.#failure = error;
       for (const waiter of [...this.#waiters.values()].flat()) waiter.reject(error);
       this.#waiters.clear();
-      resolve(error);
+      if (!this.#isClosing) resolve(error);
     };
     this.#clock = clock;
     this.#progressed = progressed;
@@ -80,6 +82,7 @@ export class ChannelThread {
 
   /** Ends the worker: wiped and unmapped by itself, by force when it does not within the bound. */
   async close(): Promise<void> {
+    this.#isClosing = true;
     this.send({ kind: 'close' });
     const force = this.#clock.after(WORKER_CLOSE_MS_MAX, () => void this.#worker.terminate());
     await this.#exited.promise;

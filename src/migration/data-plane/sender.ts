@@ -68,14 +68,14 @@ export class DataSender {
 
   /** Sends every page, or those in the exchange area's bitmap, which stays still meanwhile. */
   async sendRound(n: number, what: RoundPages): Promise<RoundSent> {
-    this.#progress.fill(NOTHING);
+    this.#startProgress();
     this.#channels.send({ kind: 'sendRound', n, what });
     return asSent(await this.#channels.nextRound());
   }
 
   /** The last dirty pages, the first `stateBytes` of the exchange area's state, and the end. */
   async sendFinal(n: number, state: { readonly stateBytes: number }): Promise<FinalSent> {
-    this.#progress.fill(NOTHING);
+    this.#startProgress();
     this.#channels.send({ kind: 'sendFinal', n, stateBytes: state.stateBytes });
     const sent = asSent(await this.#channels.nextRound());
     const { transcriptDigest } = await this.#channels.nextFinal();
@@ -94,6 +94,10 @@ export class DataSender {
 
   close(): Promise<void> {
     return this.#channels.close();
+  }
+
+  #startProgress(): void {
+    for (const channel of this.#progress.keys()) this.#progress[channel] = NOTHING;
   }
 }
 
