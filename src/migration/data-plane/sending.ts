@@ -24,8 +24,8 @@ export const STATE_CHANNEL = 0;
 
 export interface SendingOptions {
   readonly sealer: Sealer;
-  readonly writer: RecordWriter;
-  readonly pacer: Pacer;
+  readonly writer: Pick<RecordWriter, 'write'>;
+  readonly pacer: Pick<Pacer, 'take'>;
   readonly memory: GuestMemory;
   readonly share: Share;
   readonly report: (report: Report) => void;
