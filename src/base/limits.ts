@@ -82,3 +82,16 @@ export const WORKER_CLOSE_MS_MAX = 2_000;
 export const WORKER_START_MS_MAX = 10_000;
 /** Digest of all memory: 1 TiB at 1 GB/s, and to spare. */
 export const MEMORY_DIGEST_MS_MAX = 30 * 60_000;
+
+// Guest (src/guest)
+
+/** A vCPU acknowledges a pause between two operations: microseconds; a loaded machine takes longer. */
+export const GUEST_ACKNOWLEDGE_MS_MAX = 5_000;
+/** Initial content of a new guest: 64 GiB at 1 GB/s, and to spare. */
+export const GUEST_BOOT_MS_MAX = 120_000;
+/** Start of a guest process up to its first word; reserving memory is part of it. */
+export const GUEST_START_MS_MAX = 60_000;
+/** One request to a guest's agent. */
+export const GUEST_REQUEST_MS_MAX = 60_000;
+/** A guest process that was asked to end is killed after this. */
+export const GUEST_QUIT_MS_MAX = 2_000;

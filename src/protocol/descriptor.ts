@@ -47,6 +47,8 @@ export const descriptorSchema = z.strictObject({
     .max(16),
   vcpus: z.number().int().min(1).max(64),
   workload: workloadSchema,
+  /** The part of RAM that a file's bytes were put into when the VM was made. */
+  imageBytes: z.number().int().min(0).max(TiB),
   devices: z.array(z.string().max(64)).max(64),
   /** Upper bound of device state and vTPM state together. */
   stateBytesMax: z

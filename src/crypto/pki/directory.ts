@@ -1,6 +1,7 @@
 /**
  * The migration CA and what it issued, in one folder: `ca.crt ca.key ca.crl index.json` and
- * `NAME.crt NAME.key`. Lives are short, what is revoked is on the list at once.
+ * `NAME.crt NAME.key`. Lives are short, what is revoked is on the list at once. A change that was
+ * cut off at any point can be made again, and leaves no certificate that cannot be revoked.
  */
 import {
   createPrivateKey,
@@ -8,15 +9,17 @@ import {
   X509Certificate,
   type KeyObject,
 } from 'node:crypto';
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
-import { z } from 'zod';
 import type { Clock, Random } from '../../base/ports.ts';
 import { MigError } from '../../protocol/error.ts';
 import { nameSchema } from '../../protocol/options.ts';
-import { readKey, readText, writeWhole } from './files.ts';
-import { KINDS, spiffeUri, type Kind } from './spiffe.ts';
+import { asOnlyWriter, makeFolder, readKey, writeWhole } from './files.ts';
+import { INDEX_FILE, readIndex, writeIndex, type Index, type Issued } from './index-file.ts';
+import { spiffeUri, TRUST_DOMAIN, type Kind } from './spiffe.ts';
 import { makeCertificate, makeRevocationList } from './x509.ts';
+
+export type { Issued } from './index-file.ts';
 
 const DAY_MS = 86_400_000;
 const LIFE_MS: { readonly [K in Kind | 'ca']: number } = {
@@ -29,23 +32,6 @@ const LIFE_MS: { readonly [K in Kind | 'ca']: number } = {
 const SKEW_MS = 5 * 60_000;
 const REVOCATION_LIST_LIFE_MS = 365 * DAY_MS;
 
-const entrySchema = z.strictObject({
-  name: nameSchema,
-  kind: z.enum(KINDS),
-  serial: z.string().regex(/^[0-9a-f]{32}$/),
-  notBefore: z.iso.datetime(),
-  notAfter: z.iso.datetime(),
-  fingerprint256: z.string(),
-  revokedAt: z.iso.datetime().nullable(),
-});
-const indexSchema = z.strictObject({
-  trustDomain: z.string().regex(/^[a-z0-9][a-z0-9.-]{0,252}$/),
-  revocationLists: z.number().int().min(1),
-  issued: z.array(entrySchema),
-});
-export type Issued = z.infer<typeof entrySchema>;
-type Index = z.infer<typeof indexSchema>;
-
 export interface Ports {
   readonly clock: Pick<Clock, 'wall'>;
   readonly random: Random;
@@ -54,62 +40,106 @@ export interface Ports {
 export class PkiDirectory {
   readonly #path: string;
   readonly #ports: Ports;
-  #index: Index;
 
-  private constructor(directory: string, index: Index, ports: Ports) {
+  private constructor(directory: string, ports: Ports) {
     this.#path = directory;
-    this.#index = index;
     this.#ports = ports;
   }
 
-  /** Makes a new CA in `directory`. Throws PKI_EXISTS when there is one. */
+  /**
+   * Makes a new CA in `directory`. Throws PKI_EXISTS when anything of one is there (its key may be
+   * kept elsewhere), USAGE for a trust domain that is none, PKI_BUSY, STORE_FAILED.
+   */
   static init(directory: string, ports: Ports, trustDomain = 'migd.local'): PkiDirectory {
-    if (existsSync(path.join(directory, 'ca.key'))) throw new MigError('PKI_EXISTS', directory);
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    const made = new PkiDirectory(
-      directory,
-      { trustDomain, revocationLists: 1, issued: [] },
-      ports,
-    );
+    if (!TRUST_DOMAIN.test(trustDomain)) throw new MigError('USAGE', 'not a trust domain');
+    makeFolder(directory);
+    return asOnlyWriter(directory, () => {
+      for (const file of ['ca.key', 'ca.crt', INDEX_FILE]) {
+        if (existsSync(path.join(directory, file))) throw new MigError('PKI_EXISTS', directory);
+      }
+      const made = new PkiDirectory(directory, ports);
+      made.#makeCa(trustDomain);
+      return made;
+    });
+  }
+
+  /** Throws PKI_MISSING. */
+  static open(directory: string, ports: Ports): PkiDirectory {
+    readIndex(directory);
+    return new PkiDirectory(directory, ports);
+  }
+
+  /**
+   * A certificate and a new key for `name`; earlier ones stay valid until they expire or are
+   * revoked. Throws PKI_NAME_KIND when the name is none or has another kind already, PKI_MISSING,
+   * PKI_BUSY, STORE_FAILED.
+   */
+  issue(name: string, kind: Kind, lifeMs: number = LIFE_MS[kind]): Issued {
+    if (!nameSchema.safeParse(name).success) throw new MigError('PKI_NAME_KIND', 'not a name');
+    if (name === 'ca') throw new MigError('PKI_NAME_KIND', 'ca is the CA itself');
+    return asOnlyWriter(this.#path, () => {
+      const index = readIndex(this.#path);
+      const other = index.issued.find((entry) => entry.name === name && entry.kind !== kind);
+      if (other !== undefined) throw new MigError('PKI_NAME_KIND', `${name} is ${other.kind}`);
+      const { entry, certificate, privateKey } = this.#certify(index, name, kind, lifeMs);
+      // A new list with it, so that the list lives on where nothing is ever revoked; and the index
+      // before the certificate, which could not be revoked without it.
+      this.#publish({ ...index, issued: [...index.issued, entry] });
+      this.#writeKey(name, privateKey);
+      writeWhole(this.#at(`${name}.crt`), certificate, 0o644);
+      return entry;
+    });
+  }
+
+  /**
+   * Revokes every certificate of `name` and returns them. Once more is harmless: the list is made
+   * anew. Throws PKI_UNKNOWN, PKI_MISSING, PKI_BUSY, STORE_FAILED.
+   */
+  revoke(name: string): readonly Issued[] {
+    return asOnlyWriter(this.#path, () => {
+      const index = readIndex(this.#path);
+      const now = new Date(this.#ports.clock.wall()).toISOString();
+      const issued = index.issued.map((entry) =>
+        entry.name === name ? { ...entry, revokedAt: entry.revokedAt ?? now } : entry,
+      );
+      const revoked = issued.filter((entry) => entry.name === name);
+      if (revoked.length === 0) throw new MigError('PKI_UNKNOWN', name);
+      this.#publish({ ...index, issued });
+      return revoked;
+    });
+  }
+
+  /** Everything ever issued here, oldest first. Throws PKI_MISSING. */
+  list(): readonly Issued[] {
+    return readIndex(this.#path).issued;
+  }
+
+  #makeCa(trustDomain: string): void {
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
-    made.#writeKey('ca', privateKey);
-    const { notBefore, notAfter } = made.#life(LIFE_MS.ca);
+    const subject = caName(trustDomain);
     const certificate = makeCertificate({
-      subject: made.#caName,
-      issuer: made.#caName,
-      serial: made.#serial(),
-      notBefore,
-      notAfter,
+      subject,
+      issuer: subject,
+      serial: this.#serial(),
+      ...this.#life(LIFE_MS.ca),
       publicKey,
       issuerKey: privateKey,
       uri: `spiffe://${trustDomain}`,
       use: 'ca',
     });
-    writeWhole(made.#at('ca.crt'), certificate, 0o644);
-    made.#writeIndex();
-    made.#writeRevocationList();
-    return made;
+    this.#writeKey('ca', privateKey);
+    writeWhole(this.#at('ca.crt'), certificate, 0o644);
+    this.#publish({ trustDomain, revocationLists: 0, issued: [] });
   }
 
-  /** Throws PKI_MISSING, CERT_INVALID. */
-  static open(directory: string, ports: Ports): PkiDirectory {
-    const parsed = indexSchema.safeParse(json(readText(path.join(directory, 'index.json'))));
-    if (!parsed.success) throw new MigError('PKI_MISSING', `${directory}/index.json is damaged`);
-    return new PkiDirectory(directory, parsed.data, ports);
-  }
-
-  /** A certificate and a new key for `name`. Throws PKI_NAME_KIND when it has another kind already. */
-  issue(name: string, kind: Kind, lifeMs: number = LIFE_MS[kind]): Issued {
-    if (name === 'ca') throw new MigError('PKI_NAME_KIND', 'ca is the CA itself');
-    const other = this.#index.issued.find((entry) => entry.name === name && entry.kind !== kind);
-    if (other !== undefined) throw new MigError('PKI_NAME_KIND', `${name} is ${other.kind}`);
+  #certify(index: Index, name: string, kind: Kind, lifeMs: number) {
+    const { trustDomain } = index;
     const { privateKey, publicKey } = generateKeyPairSync('ed25519');
     const serial = this.#serial();
     const { notBefore, notAfter } = this.#life(lifeMs);
-    const { trustDomain } = this.#index;
     const certificate = makeCertificate({
       subject: { organization: trustDomain, commonName: name },
-      issuer: this.#caName,
+      issuer: caName(trustDomain),
       serial,
       notBefore,
       notAfter,
@@ -118,8 +148,6 @@ export class PkiDirectory {
       uri: spiffeUri({ trustDomain, kind, name }),
       use: kind === 'host' ? 'host' : 'client',
     });
-    this.#writeKey(name, privateKey);
-    writeWhole(this.#at(`${name}.crt`), certificate, 0o644);
     const entry: Issued = {
       name,
       kind,
@@ -129,35 +157,25 @@ export class PkiDirectory {
       fingerprint256: new X509Certificate(certificate).fingerprint256,
       revokedAt: null,
     };
-    this.#index = { ...this.#index, issued: [...this.#index.issued, entry] };
-    this.#writeIndex();
-    return entry;
+    return { entry, certificate, privateKey };
   }
 
-  /** Revokes every certificate of `name`. Throws PKI_UNKNOWN. */
-  revoke(name: string): readonly Issued[] {
-    const revokedAt = new Date(this.#ports.clock.wall()).toISOString();
-    const concerned = (entry: Issued) => entry.name === name && entry.revokedAt === null;
-    if (!this.#index.issued.some(concerned)) throw new MigError('PKI_UNKNOWN', name);
-    this.#index = {
-      ...this.#index,
-      revocationLists: this.#index.revocationLists + 1,
-      issued: this.#index.issued.map((entry) =>
-        concerned(entry) ? { ...entry, revokedAt } : entry,
+  /** Makes `index` durable and then the next revocation list from it. */
+  #publish(index: Index): void {
+    const number = index.revocationLists + 1;
+    const { notBefore, notAfter } = this.#life(REVOCATION_LIST_LIFE_MS);
+    const list = makeRevocationList({
+      issuer: caName(index.trustDomain),
+      issuerKey: this.#caKey(),
+      number,
+      thisUpdate: notBefore,
+      nextUpdate: notAfter,
+      revoked: index.issued.flatMap(({ serial, revokedAt }) =>
+        revokedAt === null ? [] : [{ serial, at: new Date(revokedAt) }],
       ),
-    };
-    this.#writeIndex();
-    this.#writeRevocationList();
-    return this.#index.issued.filter((entry) => entry.name === name);
-  }
-
-  /** Everything ever issued here, oldest first. */
-  list(): readonly Issued[] {
-    return this.#index.issued;
-  }
-
-  get #caName() {
-    return { organization: this.#index.trustDomain, commonName: 'migration CA' };
+    });
+    writeIndex(this.#path, { ...index, revocationLists: number });
+    writeWhole(this.#at('ca.crl'), list, 0o644);
   }
 
   #at(file: string): string {
@@ -182,38 +200,12 @@ export class PkiDirectory {
   }
 
   #writeKey(name: string, key: KeyObject): void {
-    writeWhole(
-      this.#at(`${name}.key`),
-      key.export({ type: 'pkcs8', format: 'pem' }).toString(),
-      0o600,
-    );
-  }
-
-  #writeIndex(): void {
-    writeWhole(this.#at('index.json'), `${JSON.stringify(this.#index, null, 2)}\n`, 0o600);
-  }
-
-  #writeRevocationList(): void {
-    const { notBefore, notAfter } = this.#life(REVOCATION_LIST_LIFE_MS);
-    const revoked = this.#index.issued.flatMap(({ serial, revokedAt }) =>
-      revokedAt === null ? [] : [{ serial, at: new Date(revokedAt) }],
-    );
-    const list = makeRevocationList({
-      issuer: this.#caName,
-      issuerKey: this.#caKey(),
-      number: this.#index.revocationLists,
-      thisUpdate: notBefore,
-      nextUpdate: notAfter,
-      revoked,
-    });
-    writeWhole(this.#at('ca.crl'), list, 0o644);
+    const pem = key.export({ type: 'pkcs8', format: 'pem' }).toString();
+    writeWhole(this.#at(`${name}.key`), pem, 0o600);
   }
 }
 
-function json(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
-}
+const caName = (trustDomain: string) => ({
+  organization: trustDomain,
+  commonName: 'migration CA',
+});

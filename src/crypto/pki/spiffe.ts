@@ -19,8 +19,11 @@ export interface CertifiedIdentity extends Spiffe {
   readonly fingerprint256: Buffer;
 }
 
+/** A trust domain: at most 64 characters, as it is also the organisation's name (RFC 5280 App. A.1). */
+export const TRUST_DOMAIN = /^[a-z0-9][a-z0-9.-]{0,63}$/;
+
 const FORM =
-  /^spiffe:\/\/([a-z0-9][a-z0-9.-]{0,252})\/(host|operator|owner)\/([a-z0-9][a-z0-9-]{0,62})$/;
+  /^spiffe:\/\/([a-z0-9][a-z0-9.-]{0,63})\/(host|operator|owner)\/([a-z0-9][a-z0-9-]{0,62})$/;
 
 /** A SPIFFE URI taken apart; undefined when it has another form. */
 export function parseSpiffe(uri: string): Spiffe | undefined {

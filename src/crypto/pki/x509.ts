@@ -20,11 +20,14 @@ const bits = (body: Buffer): Asn1 =>
   asn1.create(Class.UNIVERSAL, Type.BITSTRING, false, `\0${body.toString('latin1')}`);
 const integer = (hex: string): Asn1 =>
   asn1.create(Class.UNIVERSAL, Type.INTEGER, false, util.hexToBytes(hex));
-const explicit = (tag: number, item: Asn1): Asn1 =>
-  asn1.create(Class.CONTEXT_SPECIFIC, tag as forge.asn1.Type, true, [item]);
-// Every date of ours lies before 2050, where RFC 5280 §4.1.2.5 asks for UTCTime.
+// In a class of its own a "type" is just the tag's number: the only one we need is [0].
+const TAG_0 = Type.NONE;
+const explicit0 = (item: Asn1): Asn1 => asn1.create(Class.CONTEXT_SPECIFIC, TAG_0, true, [item]);
+/** RFC 5280 §4.1.2.5: UTCTime, with its two digits for the year, until 2049, then GeneralizedTime. */
 const time = (at: Date): Asn1 =>
-  asn1.create(Class.UNIVERSAL, Type.UTCTIME, false, asn1.dateToUtcTime(at) as unknown as string);
+  at.getUTCFullYear() < 2050
+    ? asn1.create(Class.UNIVERSAL, Type.UTCTIME, false, asn1.dateToUtcTime(at))
+    : asn1.create(Class.UNIVERSAL, Type.GENERALIZEDTIME, false, asn1.dateToGeneralizedTime(at));
 
 const algorithm = (): Asn1 => sequence(oid(ED25519));
 const toDer = (item: Asn1): Buffer => Buffer.from(asn1.toDer(item).getBytes(), 'latin1');
@@ -102,7 +105,7 @@ export function makeCertificate(request: CertificateRequest): string {
   const holder = pki.createCertificate();
   holder.setExtensions(extensions(request));
   const body = sequence(
-    explicit(0, integer('02')),
+    explicit0(integer('02')),
     integer(request.serial),
     algorithm(),
     distinguishedName(request.issuer),
@@ -135,12 +138,7 @@ export function makeRevocationList(request: {
       oid(dotted),
       asn1.create(Class.UNIVERSAL, Type.OCTETSTRING, false, toDer(value).toString('latin1')),
     );
-  const keyId = asn1.create(
-    Class.CONTEXT_SPECIFIC,
-    0 as forge.asn1.Type,
-    false,
-    keyIdentifier(issuerKey),
-  );
+  const keyId = asn1.create(Class.CONTEXT_SPECIFIC, TAG_0, false, keyIdentifier(issuerKey));
   const numberHex = number.toString(16).padStart(8, '0');
   const entries = revoked.map(({ serial, at }) => sequence(integer(serial), time(at)));
   const body = sequence(
@@ -151,8 +149,7 @@ export function makeRevocationList(request: {
     time(nextUpdate),
     // An empty list of entries is left out (RFC 5280 §5.1.2.6).
     ...(entries.length > 0 ? [sequence(...entries)] : []),
-    explicit(
-      0,
+    explicit0(
       sequence(
         extension('2.5.29.35', sequence(keyId)),
         extension('2.5.29.20', integer(minimal(numberHex))),

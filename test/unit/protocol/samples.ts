@@ -12,6 +12,7 @@ export const descriptor = (): VmDescriptor => ({
   regions: [{ id: 0, bytes: 64 << 20 }],
   vcpus: 2,
   workload: { kind: 'writer', rateBps: 50e6, workingSetBytes: 16 << 20 },
+  imageBytes: 0,
   devices: ['cpu'],
   stateBytesMax: 1 << 20,
   vtpm: { kind: 'software', ekFingerprint: 'ab'.repeat(32) },

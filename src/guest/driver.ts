@@ -1,0 +1,120 @@
+/**
+ * What migd asks of a hypervisor. A driver is an implementation of this interface in its own folder;
+ * nothing above this file knows which one runs a VM.
+ */
+import type { VmDescriptor, Workload } from '../protocol/descriptor.ts';
+import type { Deletion } from '../protocol/messages.ts';
+import { VtpmAtRest } from '../vtpm/at-rest.ts';
+import type { VtpmCommand, VtpmReply } from '../vtpm/command.ts';
+import { randomBytes } from 'node:crypto';
+import { rm } from 'node:fs/promises';
+import path from 'node:path';
+
+/** Where a VM's files are. Both folders are the VM's own, 0700, and made by the driver. */
+export interface VmPlace {
+  readonly name: string;
+  /** On tmpfs: RAM, the exchange file, sockets. Gone with a reboot, as the guest is. */
+  readonly memoryDir: string;
+  /** On disk: the vTPM at rest, the guest's log. */
+  readonly stateDir: string;
+}
+
+export const vtpmPath = (place: VmPlace): string => path.join(place.stateDir, 'vtpm');
+
+/** What a new VM is to be. */
+export interface VmSpec {
+  readonly name: string;
+  readonly memoryBytes: number;
+  readonly vcpus: number;
+  readonly workload: Workload;
+  /** Share of the RAM's pages that hold content from the start, 0 to 1. */
+  readonly fill: number;
+  readonly imagePath?: string | undefined;
+  readonly dirtyTracking: 'auto' | DirtyKind;
+}
+
+/** How written pages are found: by the MMU, or by the guest's own store path. */
+export type DirtyKind = 'uffd' | 'log';
+
+/** What a data worker maps: RAM, and the exchange file (exchange.ts). */
+export interface GuestMemory {
+  readonly ramPath: string;
+  readonly ramBytes: number;
+  readonly exchangePath: string;
+}
+
+export interface GuestStatus {
+  readonly state: 'running' | 'paused' | 'incoming';
+  readonly pid: number;
+  readonly dirtyTracking: DirtyKind;
+  /** Writes done, sum of all page versions, virtual run time: summed over the vCPUs. */
+  readonly registers: {
+    readonly writes: number;
+    readonly versionSum: number;
+    readonly runMs: number;
+  };
+  /** Where the `kv` workload serves, as "host:port". */
+  readonly kvAddress: string | null;
+  /** SHA-256 PCRs that are not zero, in hex. */
+  readonly pcrs: Readonly<Record<string, string>>;
+  readonly throttlePercent: number;
+}
+
+/** The guest's own check of its memory, against its own table and registers. */
+export interface SelfCheck {
+  readonly pages: number;
+  readonly writtenPages: number;
+  readonly badPages: number;
+  readonly firstBadPage: number | null;
+  readonly versionSum: number;
+  readonly registerSum: number;
+  readonly kvEntries: number;
+  /** SHA-256 of the image's part of RAM, when the VM was made from one. */
+  readonly imageSha256: string | null;
+}
+
+export interface Guest {
+  readonly memory: GuestMemory;
+  readonly isPaused: boolean;
+  describe(): Promise<VmDescriptor>;
+  status(): Promise<GuestStatus>;
+  /** From now on every write is seen. */
+  trackDirty(): Promise<void>;
+  /**
+   * Takes the pages written since the last call, re-armed in the same step, into the exchange's
+   * bitmap: instead of what it holds, or in addition to it. Returns the number of bits then set.
+   */
+  collectDirty(into: 'replace' | 'add'): Promise<{ readonly dirtyPages: number }>;
+  untrackDirty(): Promise<void>;
+  /** Resolves when every vCPU has acknowledged: no store and no TPM command is under way. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Percentage of its time that the guest is kept from running, 0 to 99. */
+  throttle(percent: number): Promise<void>;
+  /** Paused only: device state ‖ vTPM state into the exchange's state area. */
+  exportState(): Promise<{ readonly stateBytes: number }>;
+  /** Takes what is in the exchange's state area; the vTPM is then saved durably, the area zeroed. */
+  importState(): Promise<void>;
+  check(): Promise<SelfCheck>;
+  vtpm(command: VtpmCommand): Promise<VtpmReply>;
+  /** Ends the guest; its memory is given back to the system, which zeroes it, and its files go. */
+  destroy(): Promise<void>;
+}
+
+export interface GuestDriver {
+  readonly name: VmDescriptor['driver'];
+  /** A new VM, running. */
+  create(spec: VmSpec, place: VmPlace): Promise<Guest>;
+  /** Room for a VM that is to come: memory really reserved, process started, nothing runs. */
+  prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest>;
+  /** The living guest of a place, after a restart of the daemon. */
+  attach(place: VmPlace): Promise<Guest | undefined>;
+}
+
+/** Destroys a vTPM's files and what else of the VM is on disk; the facts go into the certificate. */
+export async function destroyVtpm(place: VmPlace): Promise<Deletion> {
+  const atRest = new VtpmAtRest(vtpmPath(place), { bytes: (count) => randomBytes(count) });
+  const { stateDigest, filesDestroyed, bytesOverwritten } = await atRest.destroy();
+  await rm(place.stateDir, { recursive: true, force: true });
+  return { stateDigest: stateDigest ?? new Uint8Array(0), filesDestroyed, bytesOverwritten };
+}
