@@ -2,11 +2,11 @@
  * The main thread's handle on one worker of the data plane: its commands, its reports in order, its
  * failure, its end. A worker that crashes, exits or breaks is one coded error for all who wait.
  */
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import { WORKER_CLOSE_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { ChannelSetup, Command, Report, ReportOf } from './messages.ts';
+import type { Command, ReceiverSetup, Report, ReportOf, SenderSetup } from './messages.ts';
 
 /** Reports of one kind that nobody has asked for yet: a peer that runs further ahead is wrong. */
 const UNASKED_MAX = 4;
@@ -26,10 +26,10 @@ export class ChannelThread {
   #failure: MigError | undefined;
   #isClosing = false;
 
-  /** Starts `entry`; the keys in `setup` move into the thread. */
+  /** Sets `worker` to its duty and owns it; the keys in `setup` move into the thread. */
   constructor(
-    entry: URL,
-    setup: ChannelSetup,
+    worker: Worker,
+    setup: SenderSetup | ReceiverSetup,
     clock: Clock,
     progressed: (report: ReportOf<'progress'>) => void = () => undefined,
   ) {
@@ -45,11 +45,8 @@ export class ChannelThread {
     this.#clock = clock;
     this.#progressed = progressed;
     const { enc, mac, join } = setup.keys;
-    this.#worker = new Worker(entry, {
-      workerData: setup,
-      transferList: [enc.buffer, mac.buffer, join.buffer],
-      name: `migd-data-${setup.channel}`,
-    });
+    this.#worker = worker;
+    worker.postMessage(setup, [enc.buffer, mac.buffer, join.buffer]);
     this.#worker.on('message', (report: Report) => this.#take(report));
     this.#worker.on('error', (cause) =>
       this.#fail(new MigError('INTERNAL', `data worker: ${cause.message}`, { cause })),
@@ -111,9 +108,3 @@ export class ChannelThread {
     }
   }
 }
-
-/** A worker's file beside this one, with the ending that this one has (`.ts`, or `.js` when built). */
-export const entryUrl = (name: 'sender-worker' | 'receiver-worker'): URL => {
-  const here = import.meta.url;
-  return new URL(`./${name}${here.slice(here.lastIndexOf('.'))}`, here);
-};

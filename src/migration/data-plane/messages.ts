@@ -27,7 +27,7 @@ export interface MappedMemory {
   readonly exchange: MappedRange;
 }
 
-/** What a worker is started with; the keys' buffers are transferred to it. */
+/** What a thread is told first; the keys' buffers are transferred to it. */
 export interface ChannelSetup {
   readonly migrationId: string;
   readonly channel: number;
@@ -40,11 +40,13 @@ export interface ChannelSetup {
 }
 
 export interface SenderSetup extends ChannelSetup {
+  readonly role: 'sender';
   readonly host: string;
   readonly port: number;
 }
 
 export interface ReceiverSetup extends ChannelSetup {
+  readonly role: 'receiver';
   readonly address: string;
   readonly ports: PortRange | undefined;
 }

@@ -10,10 +10,11 @@ import { MigError } from '../../protocol/error.ts';
 import type { SuiteName } from '../../protocol/options.ts';
 import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
-import { ChannelThread, entryUrl } from './channel-thread.ts';
+import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
 import { GuestMapping } from './guest-memory.ts';
 import type { MemoryPlace, ReceiverSetup } from './messages.ts';
+import type { Threads } from './threads.ts';
 import { pemOf } from './sender.ts';
 
 export interface ReceiverOptions {
@@ -30,6 +31,7 @@ export interface ReceiverOptions {
   readonly secret: SessionSecret;
   readonly memory: MemoryPlace;
   readonly clock: Clock;
+  readonly threads: Threads;
 }
 
 export class DataReceiver {
@@ -81,6 +83,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
   const mapping = new GuestMapping(options.memory);
   const threads = Array.from({ length: options.channels }, (_, channel) => {
     const setup: ReceiverSetup = {
+      role: 'receiver',
       migrationId,
       channel,
       channels: options.channels,
@@ -92,7 +95,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       address,
       ports,
     };
-    return new ChannelThread(entryUrl('receiver-worker'), setup, clock);
+    return new ChannelThread(options.threads.take(), setup, clock);
   });
   const channels = new Channels(threads, mapping);
   try {

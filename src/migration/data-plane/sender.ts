@@ -8,9 +8,10 @@ import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import type { MigError } from '../../protocol/error.ts';
 import type { SuiteName } from '../../protocol/options.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
-import { ChannelThread, entryUrl } from './channel-thread.ts';
+import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
 import { GuestMapping } from './guest-memory.ts';
+import type { Threads } from './threads.ts';
 import type { MemoryPlace, RoundPages, SenderSetup } from './messages.ts';
 
 /** How far the current round is, over all channels. */
@@ -36,6 +37,7 @@ export interface SenderOptions {
   readonly secret: SessionSecret;
   readonly memory: MemoryPlace;
   readonly clock: Clock;
+  readonly threads: Threads;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -112,6 +114,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
   const progress: Progress[] = ports.map(() => NOTHING);
   const threads = ports.map((port, channel) => {
     const setup: SenderSetup = {
+      role: 'sender',
       migrationId,
       channel,
       channels: ports.length,
@@ -123,7 +126,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       host,
       port,
     };
-    return new ChannelThread(entryUrl('sender-worker'), setup, clock, ({ pages, bytes }) => {
+    return new ChannelThread(options.threads.take(), setup, clock, ({ pages, bytes }) => {
       progress[channel] = { pages, bytesSent: bytes };
       onProgress?.(sumProgress(progress));
     });

@@ -9,11 +9,13 @@ import {
   type DataSender,
   type Progress,
 } from '../../../../src/migration/data-plane/sender.ts';
+import { Threads } from '../../../../src/migration/data-plane/threads.ts';
 import { SUITE_NAMES, type SuiteName } from '../../../../src/protocol/options.ts';
 import { makeHosts, MIGRATION_ID, realClock, sessionSecret } from './fixtures.ts';
 import { TestMemory } from './memories.ts';
 
 const { a, b } = makeHosts('a', 'b');
+const threads = new Threads(4);
 
 interface Pair extends AsyncDisposable {
   readonly sender: DataSender;
@@ -29,7 +31,7 @@ async function openPair(input: {
 }): Promise<Pair> {
   const { from, to, channels = 1, suite = 'aes-256-gcm+hmac-sha256', onProgress } = input;
   using secret = sessionSecret();
-  const common = { migrationId: MIGRATION_ID, suite, secret, clock: realClock };
+  const common = { migrationId: MIGRATION_ID, suite, secret, clock: realClock, threads };
   const receiver = await openReceiver({
     ...common,
     address: '127.0.0.1',
@@ -222,6 +224,7 @@ void test('memory that is not there or of another size: NATIVE_FAILED', async (t
       secret,
       memory,
       clock: realClock,
+      threads,
     });
   await t.rejects(open({ ...to.place, ramPath: `${to.place.ramPath}.none` }), {
     code: 'NATIVE_FAILED',
@@ -245,6 +248,7 @@ void test('a receiver that nobody listens at: PEER_UNREACHABLE, and nothing is l
     secret,
     memory: from.place,
     clock: realClock,
+    threads,
   });
   await t.rejects(opening, { code: 'PEER_UNREACHABLE' });
 });

@@ -1,6 +1,5 @@
-/** Entry of a receiver's worker thread: listens for one channel, then receives until its end. */
+/** A receiver's worker thread: listens for one channel, then receives until its end. */
 import type { TLSSocket } from 'node:tls';
-import { workerData } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';
 import { CHANNEL_SILENCE_MS_MAX } from '../../base/limits.ts';
 import { DirectionKeys } from '../../crypto/key-schedule.ts';
@@ -8,22 +7,20 @@ import { Opener } from '../../crypto/opener.ts';
 import { SUITES } from '../../crypto/suites.ts';
 import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
-import { viewGuestMemory } from './guest-memory.ts';
+import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
 import type { ReceiverSetup } from './messages.ts';
 import { Receiving } from './receiving.ts';
 import { RecordReader } from './record-reader.ts';
 import { threadClock } from './thread-clock.ts';
-import { listenToMain, report, reportFailure } from './worker-port.ts';
+import { report, reportFailure, type Duty } from './worker-port.ts';
 
-const setup = workerData as ReceiverSetup;
-const { channel } = setup;
-const keys = DirectionKeys.receive(setup.keys);
-const memory = viewGuestMemory(setup.memory);
-const share = { index: channel, of: setup.channels };
-
-async function receive(): Promise<void> {
-  const { address, ports, identity, expected, migrationId } = setup;
+async function receive(
+  setup: ReceiverSetup,
+  keys: DirectionKeys,
+  memory: GuestMemory,
+): Promise<void> {
+  const { address, ports, identity, expected, migrationId, channel } = setup;
   const listener = await listenDataChannel({
     address,
     ports,
@@ -69,12 +66,16 @@ function readAll(socket: TLSSocket, reader: RecordReader, receiving: Receiving):
   socket.resume();
 }
 
-receive().catch(reportFailure);
-
-listenToMain(
-  async (command) => {
-    assert(command.kind === 'digest', 'a command for a sender');
-    report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
-  },
-  () => keys[Symbol.dispose](),
-);
+export function runReceiver(setup: ReceiverSetup): Duty {
+  const keys = DirectionKeys.receive(setup.keys);
+  const memory = viewGuestMemory(setup.memory);
+  const share = { index: setup.channel, of: setup.channels };
+  receive(setup, keys, memory).catch(reportFailure);
+  return {
+    wipe: () => keys[Symbol.dispose](),
+    obey: async (command) => {
+      assert(command.kind === 'digest', 'a command for a sender');
+      report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
+    },
+  };
+}

@@ -1,0 +1,73 @@
+/** A sender's worker thread: joins one channel, then sends as it is told. */
+import { CHANNEL_QUEUE_BYTES_MAX } from '../../base/limits.ts';
+import { DirectionKeys } from '../../crypto/key-schedule.ts';
+import { Sealer } from '../../crypto/sealer.ts';
+import { SUITES } from '../../crypto/suites.ts';
+import { connectDataChannel } from '../../transport/data-channel.ts';
+import type { Share } from '../../pages/share.ts';
+import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
+import { digestShare } from './memory-digest.ts';
+import type { SenderSetup } from './messages.ts';
+import { Pacer } from './pacer.ts';
+import { RecordWriter } from './record-writer.ts';
+import { Sending } from './sending.ts';
+import { threadClock } from './thread-clock.ts';
+import { report, reportFailure, type Duty } from './worker-port.ts';
+
+interface Held {
+  readonly keys: DirectionKeys;
+  readonly memory: GuestMemory;
+  readonly pacer: Pacer;
+  readonly share: Share;
+}
+
+async function join(setup: SenderSetup, held: Held): Promise<Sending> {
+  const { host, port, identity, expected, migrationId, channel } = setup;
+  const { keys } = held;
+  const socket = await connectDataChannel({
+    host,
+    port,
+    identity,
+    expected,
+    join: { migrationId, channel, key: keys.join },
+    clock: threadClock,
+    highWaterMark: CHANNEL_QUEUE_BYTES_MAX,
+  });
+  const sealer = new Sealer({ suite: SUITES[setup.suite], keys, channel });
+  const writer = new RecordWriter(socket, reportFailure);
+  report({ kind: 'joined' });
+  return new Sending({ sealer, writer, report, ...held });
+}
+
+export function runSender(setup: SenderSetup): Duty {
+  const keys = DirectionKeys.receive(setup.keys);
+  const memory = viewGuestMemory(setup.memory);
+  const share = { index: setup.channel, of: setup.channels };
+  const pacer = new Pacer(threadClock);
+  const joined = join(setup, { keys, memory, pacer, share });
+  joined.catch(reportFailure);
+  return {
+    wipe: () => keys[Symbol.dispose](),
+    obey: async (command) => {
+      switch (command.kind) {
+        case 'limit':
+          pacer.setLimit(command.bytesPerSecond);
+          return;
+        case 'sendRound': {
+          const sending = await joined;
+          report({ kind: 'round', round: await sending.round(command.n, command.what) });
+          return;
+        }
+        case 'sendFinal': {
+          const sending = await joined;
+          const { round, tag } = await sending.final(command.n, command.stateBytes);
+          report({ kind: 'round', round });
+          report({ kind: 'final', stateBytes: command.stateBytes, tag });
+          return;
+        }
+        case 'digest':
+          report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
+      }
+    },
+  };
+}

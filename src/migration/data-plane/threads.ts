@@ -1,0 +1,54 @@
+/**
+ * Worker threads for data channels, started ahead: a thread takes longer to start than a small guest
+ * takes to move. A thread serves one channel and ends with it; none is used twice.
+ */
+import { Worker } from 'node:worker_threads';
+
+export class Threads {
+  readonly #spareCount: number;
+  readonly #spares: Worker[] = [];
+  #isClosed = false;
+
+  /** Keeps `spareCount` threads ready; 0 starts each when it is needed. */
+  constructor(spareCount: number) {
+    this.#spareCount = spareCount;
+    this.#refill();
+  }
+
+  /** A thread that waits for its setup. */
+  take(): Worker {
+    const worker = this.#spares.shift() ?? start();
+    worker.ref();
+    // The next spare must not compete with what this one was taken for.
+    setImmediate(() => this.#refill());
+    return worker;
+  }
+
+  /** Ends the spares; those that were taken belong to their takers. */
+  async close(): Promise<void> {
+    this.#isClosed = true;
+    await Promise.all(this.#spares.splice(0).map((worker) => worker.terminate()));
+  }
+
+  #refill(): void {
+    while (!this.#isClosed && this.#spares.length < this.#spareCount) {
+      const spare = start();
+      // A spare keeps no process alive, and one that fails ends nothing: it exits, and is missed.
+      spare.unref();
+      spare.on('error', () => undefined);
+      spare.once('exit', () => {
+        const index = this.#spares.indexOf(spare);
+        if (index >= 0) this.#spares.splice(index, 1);
+      });
+      this.#spares.push(spare);
+    }
+  }
+}
+
+/** The entry beside this file, with the ending that this one has (`.ts`, or `.js` when built). */
+function start(): Worker {
+  const here = import.meta.url;
+  return new Worker(new URL(`./channel-worker${here.slice(here.lastIndexOf('.'))}`, here), {
+    name: 'migd-data',
+  });
+}
