@@ -95,3 +95,12 @@ export const GUEST_START_MS_MAX = 60_000;
 export const GUEST_REQUEST_MS_MAX = 60_000;
 /** A guest process that was asked to end is killed after this. */
 export const GUEST_QUIT_MS_MAX = 2_000;
+
+// Control API (src/daemon/api)
+
+/** A request of an operator. */
+export const API_FRAME_BYTES_MAX = 64 * 1024;
+/** Requests of one connection under way at once. */
+export const API_REQUESTS_MAX = 64;
+/** Bytes waiting for a caller that does not read; then it is dropped. */
+export const API_BACKLOG_BYTES_MAX = 4 * 1024 * 1024;

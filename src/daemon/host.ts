@@ -8,6 +8,7 @@ import type { GuestDriver } from '../guest/driver.ts';
 import { Admission } from '../migration/admission.ts';
 import type { Appraiser } from '../migration/appraiser.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
+import type { Threads } from '../migration/data-plane/threads.ts';
 import type { Inventory } from '../migration/inventory.ts';
 import { OutgoingMigration } from '../migration/outgoing.ts';
 import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
@@ -29,6 +30,7 @@ export interface HostParts {
   readonly store: RecordStore;
   readonly driver: GuestDriver;
   readonly inventory: Inventory;
+  readonly threads: Threads;
   readonly identity: () => HostIdentity;
   readonly appraiser: () => Appraiser;
 }
@@ -64,7 +66,7 @@ export class Host {
 
   /** Begins a migration. Throws what makes it impossible from the start. */
   migrate(options: MigrateOptions): Outgoing {
-    const { config, inventory, clock, random, store } = this.#parts;
+    const { config, inventory, clock, random, store, threads } = this.#parts;
     if (this.#stopping) throw new MigError('DAEMON_STOPPING');
     if (config.role === 'dest') throw new MigError('ROLE_REFUSED', 'dest only receives');
     if (options.to === config.name) throw new MigError('HOST_SELF', options.to);
@@ -87,6 +89,7 @@ export class Host {
           store,
           clock,
           random,
+          threads,
           silenceMs: config.limits.peerSilenceMs,
         },
         { migrationId, options, address },
@@ -111,7 +114,7 @@ export class Host {
 
   /** Another host connected to migrate to us. Throws when it is not to be listened to. */
   receive(channel: ControlChannel): IncomingMigration {
-    const { config, clock, random, store, inventory } = this.#parts;
+    const { config, clock, random, store, inventory, threads } = this.#parts;
     const { identity, hostKey } = this.#parts.identity();
     const incoming = new IncomingMigration(
       {
@@ -127,6 +130,7 @@ export class Host {
         store,
         clock,
         random,
+        threads,
         silenceMs: config.limits.peerSilenceMs,
       },
       channel,

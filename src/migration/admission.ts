@@ -4,6 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { destroyVtpm, type Guest, type GuestDriver } from '../guest/driver.ts';
+import type { VmDescriptor } from '../protocol/descriptor.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 import type { RecordStore } from '../store/records.ts';
@@ -20,9 +21,11 @@ export interface AdmissionLimits {
 export interface Admitted {
   readonly reservation: string;
   readonly guest: Guest;
+  /** As offered. */
+  readonly descriptor: VmDescriptor;
   /** Destroys the guest and all that was received. */
   discard(): Promise<void>;
-  /** Ends the claim on the name and the place among the incoming; the guest stays. */
+  /** Ends the claim on the name and the place among the incoming, once; the guest stays. */
   release(): void;
 }
 
@@ -51,7 +54,10 @@ export class Admission {
     if (driver !== this.#driver.name) throw new MigError('DESCRIPTOR_UNSUPPORTED', driver);
     const claim = this.#inventory.claim(name, 'NAME_TAKEN');
     const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);
+    let released = false;
     const release = () => {
+      if (released) return;
+      released = true;
       this.#incoming.delete(name);
       claim[Symbol.dispose]();
     };
@@ -69,7 +75,7 @@ export class Admission {
         await guest.destroy();
         await destroyVtpm(place);
       };
-      return { reservation: randomUUID(), guest, discard, release };
+      return { reservation: randomUUID(), guest, descriptor, discard, release };
     } catch (thrown) {
       release();
       throw thrown;

@@ -35,6 +35,7 @@ import type { Admission, Admitted } from './admission.ts';
 import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { openReceiver, type DataReceiver } from './data-plane/receiver.ts';
+import type { Threads } from './data-plane/threads.ts';
 import type { Inventory } from './inventory.ts';
 import { Deadline, Runner } from './runner.ts';
 
@@ -59,6 +60,7 @@ export interface IncomingPorts {
   readonly store: RecordStore;
   readonly clock: Clock;
   readonly random: Random;
+  readonly threads: Threads;
   readonly silenceMs: number;
 }
 
@@ -275,6 +277,8 @@ export class IncomingMigration {
         channels: agreed.channels,
         secret: this.#secret,
         memory: this.#admitted.guest.memory,
+        clock: this.#ports.clock,
+        threads: this.#ports.threads,
       });
       this.#receiver = receiver;
       void receiver.failed.then(({ code, detail }) =>
@@ -304,6 +308,10 @@ export class IncomingMigration {
     const signature = this.#sign(statement);
     const { migrationId } = subject;
     const descriptor = await guest.describe();
+    // The vTPM that arrived is the one that was offered: another in its place is refused.
+    if (descriptor.vtpm?.ekFingerprint !== this.#admitted?.descriptor.vtpm?.ekFingerprint) {
+      throw new MigError('VTPM_FAILED', 'its endorsement key is not the one offered');
+    }
     this.#vm = {
       name: descriptor.name,
       vmId: subject.vmId,
@@ -330,6 +338,8 @@ export class IncomingMigration {
     const guest = this.#guest();
     await guest.resume();
     this.#ports.inventory.adopt(this.#opened().vm, guest);
+    // It is ours and runs: what is left is the source's farewell.
+    this.#admitted?.release();
     return { kind: 'guestStarted', signature: this.#sign(statement) };
   }
 

@@ -25,6 +25,7 @@ import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import { openSender, type DataSender } from './data-plane/sender.ts';
+import type { Threads } from './data-plane/threads.ts';
 import type { Inventory } from './inventory.ts';
 import type {
   AttestationReport,
@@ -54,6 +55,7 @@ export interface OutgoingPorts {
   readonly store: RecordStore;
   readonly clock: Clock;
   readonly random: Random;
+  readonly threads: Threads;
   readonly silenceMs: number;
 }
 
@@ -304,6 +306,8 @@ export class OutgoingMigration {
       suite: effect.agreed.suite,
       secret: this.#secret,
       memory: this.#guest.memory,
+      clock: this.#ports.clock,
+      threads: this.#ports.threads,
       onProgress: (sent) => this.#telemetry.progressed(sent),
     });
     this.#sender = sender;

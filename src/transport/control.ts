@@ -158,6 +158,7 @@ export function connectControl(input: {
   readonly signal: AbortSignal;
 }): Promise<ControlChannel> {
   const { address, expected, identity, signal } = input;
+  const { host, port } = splitAddress(address);
   return new Promise((resolve, reject) => {
     let tls: TLSSocket | undefined;
     const socket = new WebSocket(`wss://${address}${MIGRATE_PATH}`, {
@@ -167,9 +168,8 @@ export function connectControl(input: {
       followRedirects: false,
       // Under TLS masking protects nothing; a zero mask makes ws skip it.
       generateMask: (mask) => mask.fill(0),
-      createConnection: (options) => {
-        const { host, port } = options as { host: string; port: number };
-        tls = tlsConnect({ ...clientOptions(identity, CONTROL_ALPN), host, port: Number(port) });
+      createConnection: () => {
+        tls = tlsConnect({ ...clientOptions(identity, CONTROL_ALPN), host, port });
         return tls;
       },
     });
@@ -204,4 +204,13 @@ export function connectControl(input: {
       }
     });
   });
+}
+
+/** `host:port` or `[host]:port` taken apart. Throws REQUEST_INVALID. */
+export function splitAddress(address: string): { readonly host: string; readonly port: number } {
+  const at = address.lastIndexOf(':');
+  const port = Number(address.slice(at + 1));
+  if (at < 1 || !Number.isInteger(port))
+    throw new MigError('REQUEST_INVALID', `address ${address}`);
+  return { host: address.slice(0, at).replaceAll(/[[\]]/g, ''), port };
 }

@@ -1,0 +1,178 @@
+/** `migd`: reads its configuration, takes its state directory, opens its doors, and ends in order. */
+import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import path from 'node:path';
+import type { z } from 'zod';
+import { STOP_MS_MAX } from '../base/limits.ts';
+import { MiB } from '../base/units.ts';
+import type { VmPlace } from '../guest/driver.ts';
+import { ramDriver } from '../guest/ram/driver.ts';
+import { Appraiser } from '../migration/appraiser.ts';
+import { Threads } from '../migration/data-plane/threads.ts';
+import { Inventory } from '../migration/inventory.ts';
+import { FileLock } from '../native/file-lock.ts';
+import { MigError } from '../protocol/error.ts';
+import { openStore } from '../store/lmdb-store.ts';
+import { splitAddress } from '../transport/control.ts';
+import { listenUnix, serveApi, type Handler } from './api/server.ts';
+import { systemClock } from './clock.ts';
+import { readCommandLine } from './command-line.ts';
+import { resolveConfig, type Config } from './config.ts';
+import { Host, systemRandom } from './host.ts';
+import { readIdentity } from './identity.ts';
+import { listenTls } from './listener.ts';
+import { makeLog } from './log.ts';
+import { makeMetrics, serveMetrics } from './metrics.ts';
+import { operations } from './operations.ts';
+import { METHODS } from './api/schema.ts';
+
+const { version } = JSON.parse(
+  readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
+) as { version: string };
+
+/** Data channels that can begin at once; each spare costs a thread's memory. */
+const SPARE_THREADS = 1;
+
+async function run(config: Config): Promise<void> {
+  const log = makeLog(config);
+  let identity = readIdentity(config.certs, config.name);
+  let appraiser = new Appraiser(identity.hostKey, config.attestation.allow);
+  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
+  mkdirSync(config.memoryDir, { recursive: true, mode: 0o700 });
+  const lock = new FileLock(path.join(config.stateDir, 'lock'));
+  const store = openStore(config.stateDir);
+  const place = (name: string): VmPlace => ({
+    name,
+    memoryDir: path.join(config.memoryDir, name),
+    stateDir: path.join(config.stateDir, 'vms', name),
+  });
+  const inventory = new Inventory(store, ramDriver, place);
+  await inventory.recover();
+  const threads = new Threads(SPARE_THREADS);
+  const host = new Host({
+    config,
+    clock: systemClock,
+    random: systemRandom,
+    store,
+    driver: ramDriver,
+    inventory,
+    threads,
+    identity: () => identity,
+    appraiser: () => appraiser,
+  });
+  host.events.listen((event) => {
+    const { migrationId, ...rest } = event;
+    if (event.event === 'progress') return;
+    log.info({ migration: migrationId, ...rest, rounds: undefined }, `migration ${event.event}`);
+  });
+
+  const known = operations({ config, version, host, inventory, store });
+  const handler: Handler = (method, params, call) => {
+    // The schema of the method has checked the parameters already.
+    const operation = known[method] as (
+      params: z.infer<(typeof METHODS)[typeof method]>,
+      call: unknown,
+    ) => Promise<unknown>;
+    if (method !== 'hello' && method !== 'status') {
+      log.info({ method, operator: call.operator }, 'request');
+    }
+    return operation(params as never, call);
+  };
+  const api = { handler, log };
+  const metrics = makeMetrics(() => countBy(inventory.list().map(({ record }) => record.state)));
+  host.events.listen(metrics.hear);
+  const closeMetrics =
+    config.metrics === undefined
+      ? () => undefined
+      : await serveMetrics(config.metrics, metrics.registry, () => host.refusal === undefined);
+
+  const listener = await listenTls({
+    ...splitAddress(config.listen),
+    identity: identity.identity,
+    log,
+    doors: {
+      refusal: () => host.refusal,
+      host: (channel) => {
+        const incoming = host.receive(channel);
+        log.info({ from: channel.peer.name }, 'a host connected');
+        void incoming.finished.then(({ migrationId, ...result }) =>
+          log.info({ migration: migrationId, ...result }, 'incoming migration ended'),
+        );
+      },
+      operator: (socket, operator) => serveApi(socket, operator, api),
+    },
+  });
+  const closeUnix = await listenUnix(path.join(config.stateDir, 'migd.sock'), api);
+
+  if (config.sampleGuest && inventory.list().every(({ record }) => record.state === 'gone')) {
+    await inventory.create({
+      name: 'vm1',
+      memoryBytes: 256 * MiB,
+      vcpus: 1,
+      workload: { kind: 'writer', rateBps: 20e6, workingSetBytes: 32 * MiB },
+      fill: 0.5,
+      dirtyTracking: 'auto',
+    });
+  }
+  log.info({ listen: listener.address, role: config.role, pid: process.pid }, 'ready');
+
+  process.on('SIGHUP', () => {
+    try {
+      identity = readIdentity(config.certs, config.name);
+      appraiser = new Appraiser(identity.hostKey, config.attestation.allow);
+      listener.renew(identity.identity);
+      log.info('certificates and revocation list read anew');
+    } catch (err) {
+      log.error({ err }, 'the old certificates stay in force');
+    }
+  });
+
+  let stopping = false;
+  const stop = async (signal: string): Promise<void> => {
+    if (stopping) return;
+    stopping = true;
+    log.info({ signal }, 'stopping');
+    const bound = systemClock.after(STOP_MS_MAX, () => {
+      log.error('a migration did not end in time: it is settled when this daemon is back');
+      process.exit(1);
+    });
+    await host.stop();
+    await listener.close();
+    await closeUnix();
+    closeMetrics();
+    await threads.close();
+    await store.close();
+    removeIfEmpty(config.memoryDir);
+    lock[Symbol.dispose]();
+    bound.cancel();
+    log.info('stopped');
+    process.exit(0);
+  };
+  process.on('SIGTERM', (signal) => void stop(signal));
+  process.on('SIGINT', (signal) => void stop(signal));
+}
+
+/** The folder stays while guests live in it. */
+function removeIfEmpty(directory: string): void {
+  try {
+    rmdirSync(directory);
+  } catch (thrown) {
+    if ((thrown as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw thrown;
+  }
+}
+
+function countBy(values: readonly string[]): Record<string, number> {
+  const counts: Record<string, number> = {};
+  for (const value of values) counts[value] = (counts[value] ?? 0) + 1;
+  return counts;
+}
+
+try {
+  const { flags, file, check } = await readCommandLine(process.argv.slice(2), version);
+  const config = resolveConfig(flags, process.env, file);
+  if (check) console.log(JSON.stringify(config, null, 2));
+  else await run(config);
+} catch (thrown) {
+  const { code, message, entry } = MigError.from(thrown);
+  console.error(`migd: ${code}: ${message}\n${entry.remedy}`);
+  process.exit(entry.exit);
+}
