@@ -67,7 +67,8 @@ export class Relay {
       this.#sockets.add(from);
       from.on('data', (bytes: Buffer) => {
         if (options.record === true) this.recorded.push(bytes);
-        const passed = options.rules?.pass === undefined ? bytes : options.rules.pass(bytes, towards);
+        const passed =
+          options.rules?.pass === undefined ? bytes : options.rules.pass(bytes, towards);
         if (passed === undefined) return;
         if (!to.write(passed)) {
           from.pause();

@@ -6,7 +6,7 @@ import { PAGE_BYTES } from '../../src/base/units.ts';
 import { decodeTable, encodeTable, tableBytes, type Run } from '../../src/pages/batch.ts';
 import { batchesOf } from '../../src/pages/batcher.ts';
 import { Bitmap, type PageRange } from '../../src/pages/bitmap.ts';
-import { Placer } from '../../src/pages/placer.ts';
+import { Placer, type RegionSink } from '../../src/pages/placer.ts';
 import { dirtyRangesOf, rangesOf } from '../../src/pages/share.ts';
 import { ZeroFinder } from '../../src/pages/zero.ts';
 import { MigError } from '../../src/protocol/error.ts';
@@ -102,6 +102,11 @@ const memory = fc
 const isZeroNaively = (bytes: Uint8Array, page: number): boolean =>
   bytes.subarray(page * PAGE_BYTES, (page + 1) * PAGE_BYTES).every((byte) => byte === 0);
 
+const sinkOf = (region: Uint8Array): RegionSink => ({
+  pageCount: region.length / PAGE_BYTES,
+  write: (bytes, at) => region.set(bytes, at),
+});
+
 /** Feeds `plaintext` to a placer cut at `cuts`; what it placed. */
 function place(placer: Placer, plaintext: Uint8Array, cuts: readonly number[], fresh = false) {
   placer.begin(plaintext.length, fresh);
@@ -124,7 +129,7 @@ void test('pages sent in batches, split anywhere, are the same pages again', asy
       (source, flags, cuts, fresh) => {
         const before = fresh ? 0 : 0xee;
         const destination = new Uint8Array(source.length).fill(before);
-        const placer = new Placer([destination]);
+        const placer = new Placer([sinkOf(destination)]);
         const zeros = new ZeroFinder(source);
         const ranges = bitmapOf(flags).runs();
         const counts = { pages: 0, zeroPages: 0 };
@@ -226,7 +231,7 @@ void test('a mutated batch is RECORD_MALFORMED, or changes nothing outside its r
         const whole = new Uint8Array((1 + 100 + 1 + 7 + 1) * PAGE_BYTES).fill(0x55);
         const region0 = whole.subarray(PAGE_BYTES, 101 * PAGE_BYTES);
         const region1 = whole.subarray(102 * PAGE_BYTES, 109 * PAGE_BYTES);
-        const placer = new Placer([region0, region1]);
+        const placer = new Placer([sinkOf(region0), sinkOf(region1)]);
         if (isRefused(() => place(placer, plaintext, cuts))) {
           const untouched = whole.every((byte) => byte === 0x55);
           if (!untouched) throw new Error('placed something of a batch that was refused');
@@ -264,7 +269,7 @@ void test('a batch at its bounds, and one past them', async (t) => {
   t.throws(() => decodeTable(wide, wide.length, [BATCH_PAGES_MAX - 1]), malformed, 'out of range');
   t.throws(() => decodeTable(wide, wide.length, []), malformed, 'no such region');
   t.throws(() => decodeTable(wide, wide.length + 1, region), malformed, 'more data than runs');
-  t.throws(() => new Placer([new Uint8Array(PAGE_BYTES)]).begin(3, false), malformed);
+  t.throws(() => new Placer([sinkOf(new Uint8Array(PAGE_BYTES))]).begin(3, false), malformed);
 });
 
 const batches = (bytes: Uint8Array) =>

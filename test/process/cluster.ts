@@ -1,0 +1,299 @@
+/**
+ * Real daemons for tests and benchmarks: a scratch folder, certificates, one `migd` process a host,
+ * clients of their control API. Disposing of it ends every guest and daemon and removes every file.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { WebSocket } from 'ws';
+import { PkiDirectory } from '../../src/crypto/pki/directory.ts';
+import { MiB } from '../../src/base/units.ts';
+import type { Method, VmDetail, VmView } from '../../src/daemon/api/schema.ts';
+import type { MigrationEvent, MigrationResult } from '../../src/migration/report.ts';
+import type { SelfCheck } from '../../src/guest/driver.ts';
+
+const DAEMON = fileURLToPath(new URL('../../src/daemon/main.ts', import.meta.url));
+
+/** Long enough for a loaded machine; nothing waits this long when all is well. */
+const READY_MS = 60_000;
+
+export interface ApiError extends Error {
+  readonly code: string;
+  readonly detail: string;
+}
+
+/** A client of a daemon's control API on its Unix socket. */
+export class Api {
+  readonly #socket: WebSocket;
+  readonly #waiting = new Map<
+    number,
+    {
+      resolve: (value: unknown) => void;
+      reject: (error: Error) => void;
+      hear: (event: MigrationEvent) => void;
+    }
+  >();
+  #lastId = 0;
+
+  private constructor(socket: WebSocket) {
+    this.#socket = socket;
+    socket.on('message', (data: Buffer) => {
+      const reply = JSON.parse(data.toString()) as {
+        id: number;
+        event?: MigrationEvent;
+        result?: unknown;
+        error?: { code: string; detail: string };
+      };
+      const waiter = this.#waiting.get(reply.id);
+      if (reply.event !== undefined) {
+        waiter?.hear(reply.event);
+        return;
+      }
+      this.#waiting.delete(reply.id);
+      if (reply.error === undefined) waiter?.resolve(reply.result);
+      else
+        waiter?.reject(
+          Object.assign(new Error(`${reply.error.code} ${reply.error.detail}`), reply.error),
+        );
+    });
+    const gone = () => {
+      for (const { reject } of this.#waiting.values()) reject(new Error('the daemon is gone'));
+      this.#waiting.clear();
+    };
+    socket.on('close', gone);
+    socket.on('error', gone);
+  }
+
+  static async connect(socketPath: string): Promise<Api> {
+    const socket = new WebSocket(`ws+unix:${socketPath}:/api`);
+    await once(socket, 'open');
+    return new Api(socket);
+  }
+
+  call<T = unknown>(
+    method: Method,
+    params: object = {},
+    hear: (event: MigrationEvent) => void = () => undefined,
+  ): Promise<T> {
+    this.#lastId += 1;
+    const id = this.#lastId;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject, hear });
+      this.#socket.send(JSON.stringify({ id, method, params }));
+    });
+  }
+
+  migrate(
+    vm: string,
+    to: string,
+    options: object = {},
+    hear?: (event: MigrationEvent) => void,
+  ): Promise<MigrationResult> {
+    return this.call('migrate', { vm, to, ...options }, hear);
+  }
+
+  show(name: string): Promise<VmDetail> {
+    return this.call('vm.show', { name });
+  }
+
+  list(): Promise<VmView[]> {
+    return this.call('vm.list');
+  }
+
+  check(name: string): Promise<SelfCheck> {
+    return this.call('vm.check', { name });
+  }
+
+  close(): void {
+    this.#socket.terminate();
+  }
+}
+
+export interface Daemon {
+  readonly name: string;
+  readonly process: ChildProcess;
+  readonly stateDir: string;
+  readonly memoryDir: string;
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly api: Api;
+  /** Lines of its log so far. */
+  readonly log: string[];
+}
+
+export interface HostOptions {
+  /** Keys of the configuration file to change. */
+  readonly config?: object;
+  readonly certs?: string;
+}
+
+export async function freePort(host = '127.0.0.1'): Promise<number> {
+  const server = createServer();
+  server.listen(0, host);
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, 'close');
+  return port;
+}
+
+export const realPorts = {
+  clock: { wall: () => Date.now() },
+  random: { bytes: (count: number) => randomBytes(count) },
+};
+
+export class Cluster {
+  readonly dir: string;
+  readonly certs: string;
+  readonly pki: PkiDirectory;
+  readonly daemons = new Map<string, Daemon>();
+  /** Where each host is to be found; a test may put a relay in between. */
+  readonly peers: Record<string, string> = {};
+
+  private constructor(dir: string) {
+    this.dir = dir;
+    this.certs = path.join(dir, 'certs');
+    this.pki = PkiDirectory.init(this.certs, realPorts);
+  }
+
+  /** host-a and host-b, which know each other. */
+  static async start(options: Readonly<Record<string, HostOptions>> = {}): Promise<Cluster> {
+    const cluster = Cluster.empty();
+    const names = ['host-a', 'host-b'];
+    for (const name of names) {
+      cluster.pki.issue(name, 'host');
+      cluster.peers[name] ??= `127.0.0.1:${await freePort()}`;
+    }
+    await Promise.all(names.map((name) => cluster.startHost(name, options[name])));
+    return cluster;
+  }
+
+  /** Certificates and a folder, no daemon yet. */
+  static empty(): Cluster {
+    // Short: the paths of Unix sockets are bounded.
+    return new Cluster(mkdtempSync(path.join(tmpdir(), 'migd-')));
+  }
+
+  /** Starts `migd` for a host, at the address its peers have for it unless `config` says otherwise. */
+  async startHost(name: string, options: HostOptions = {}): Promise<Daemon> {
+    const stateDir = path.join(this.dir, 'state', name);
+    const memoryDir = path.join('/dev/shm', path.basename(this.dir), name);
+    const file = path.join(this.dir, `${name}.yaml`);
+    const config = {
+      role: 'both',
+      name,
+      listen: this.peers[name],
+      peers: this.peers,
+      certs: options.certs ?? this.certs,
+      stateDir,
+      memoryDir,
+      attestation: { allow: ['software'] },
+      ...options.config,
+    };
+    // JSON is YAML.
+    writeFileSync(file, JSON.stringify(config));
+    const child = spawn(process.execPath, [DAEMON, '--config', file], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: { PATH: process.env['PATH'] },
+    });
+    const log: string[] = [];
+    await ready(child, log);
+    const at = config.listen?.split(':') ?? [];
+    const daemon: Daemon = {
+      name,
+      process: child,
+      stateDir,
+      memoryDir,
+      listen: { host: at[0] ?? '', port: Number(at[1]) },
+      api: await Api.connect(path.join(stateDir, 'migd.sock')),
+      log,
+    };
+    this.daemons.set(name, daemon);
+    return daemon;
+  }
+
+  get(name: string): Daemon {
+    const daemon = this.daemons.get(name);
+    if (daemon === undefined) throw new Error(`no daemon ${name}`);
+    return daemon;
+  }
+
+  get a(): Api {
+    return this.get('host-a').api;
+  }
+
+  get b(): Api {
+    return this.get('host-b').api;
+  }
+
+  /** Ends a daemon and waits for it; its guests run on. */
+  async stopHost(name: string, signal: NodeJS.Signals = 'SIGTERM'): Promise<number | null> {
+    const { process: child, api } = this.get(name);
+    this.daemons.delete(name);
+    api.close();
+    if (child.exitCode !== null) return child.exitCode;
+    const exited = once(child, 'exit');
+    child.kill(signal);
+    await exited;
+    return child.exitCode;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const memory = path.join('/dev/shm', path.basename(this.dir));
+    for (const name of this.daemons.keys()) await this.stopHost(name, 'SIGKILL');
+    for (const pid of guestPids(memory)) endProcess(pid);
+    rmSync(memory, { recursive: true, force: true });
+    rmSync(this.dir, { recursive: true, force: true });
+  }
+}
+
+/** A small guest that writes: moves in no time and still has something to move. */
+export const smallGuest = (name: string, more: object = {}): object => ({
+  name,
+  memoryBytes: 16 * MiB,
+  fill: 0.5,
+  workload: { kind: 'writer', rateBps: 4e6, workingSetBytes: 2 * MiB },
+  ...more,
+});
+
+/** Files below `directory`, as relative paths. */
+export const filesBelow = (directory: string): string[] =>
+  existsSync(directory)
+    ? readdirSync(directory, { recursive: true, withFileTypes: true })
+        .filter((entry) => !entry.isDirectory())
+        .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)))
+    : [];
+
+async function ready(child: ChildProcess, log: string[]): Promise<void> {
+  const said = Promise.withResolvers<void>();
+  const { stdout, stderr } = child;
+  if (stdout === null || stderr === null) throw new Error('no pipes');
+  createInterface(stdout).on('line', (line) => {
+    log.push(line);
+    if (line.includes('"msg":"ready"')) said.resolve();
+  });
+  createInterface(stderr).on('line', (line) => log.push(line));
+  child.once('exit', (code) =>
+    said.reject(new Error(`migd ended with ${code}: ${log.join('\n')}`)),
+  );
+  const timer = setTimeout(() => said.reject(new Error(`not ready: ${log.join('\n')}`)), READY_MS);
+  await said.promise.finally(() => clearTimeout(timer));
+}
+
+const guestPids = (memory: string): number[] =>
+  filesBelow(memory)
+    .filter((file) => path.basename(file) === 'pid')
+    .map((file) => Number(readFileSync(path.join(memory, file), 'utf8')));
+
+function endProcess(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended by itself.
+  }
+}
