@@ -10,10 +10,19 @@ import { BATCH_RUNS_MAX } from '../base/limits.ts';
 import { RUN_BYTES } from './batch.ts';
 import { MigError } from '../protocol/error.ts';
 
+/** Where the pages of one region go. */
+export interface RegionSink {
+  readonly pageCount: number;
+  /** Puts `bytes`, which are used up at once, at the byte `at` of the region. */
+  write(bytes: Uint8Array, at: number): void;
+}
+
 export interface Placed {
   readonly pages: number;
   readonly zeroPages: number;
 }
+
+const ZEROS = new Uint8Array(16 * PAGE_BYTES);
 
 type Stage =
   | { readonly kind: 'idle' }
@@ -21,17 +30,16 @@ type Stage =
   | { readonly kind: 'data'; readonly runs: readonly Run[]; run: number; done: number };
 
 export class Placer {
-  readonly #regions: readonly Uint8Array[];
+  readonly #regions: readonly RegionSink[];
   readonly #regionPages: readonly number[];
   readonly #table = new Uint8Array(COUNT_BYTES + BATCH_RUNS_MAX * RUN_BYTES);
   #tableFill = 0;
   #stage: Stage = { kind: 'idle' };
   #writeZeros = true;
 
-  /** `regions`: the memory of each region. */
-  constructor(regions: readonly Uint8Array[]) {
+  constructor(regions: readonly RegionSink[]) {
     this.#regions = regions;
-    this.#regionPages = regions.map((region) => region.length / PAGE_BYTES);
+    this.#regionPages = regions.map((region) => region.pageCount);
   }
 
   /**
@@ -96,7 +104,7 @@ export class Placer {
     const taken = Math.min(dataBytesOf(run) - stage.done, piece.length - at);
     const region = this.#regions[run.region];
     assert(region !== undefined, 'a region that decodeTable did not check');
-    region.set(piece.subarray(at, at + taken), run.firstPage * PAGE_BYTES + stage.done);
+    region.write(piece.subarray(at, at + taken), run.firstPage * PAGE_BYTES + stage.done);
     stage.done += taken;
     if (stage.done === dataBytesOf(run)) {
       stage.run += 1;
@@ -112,9 +120,15 @@ export class Placer {
       const run = stage.runs[stage.run];
       if (run === undefined || dataBytesOf(run) > 0) break;
       if (!this.#writeZeros) continue;
-      const from = run.firstPage * PAGE_BYTES;
-      this.#regions[run.region]?.fill(0, from, from + run.pageCount * PAGE_BYTES);
+      this.#writeZeroPages(run);
     }
     return stage;
+  }
+
+  #writeZeroPages({ region, firstPage, pageCount }: Run): void {
+    const end = (firstPage + pageCount) * PAGE_BYTES;
+    for (let at = firstPage * PAGE_BYTES; at < end; at += ZEROS.length) {
+      this.#regions[region]?.write(ZEROS.subarray(0, end - at), at);
+    }
   }
 }

@@ -49,6 +49,7 @@ export interface ReceiverSetup extends ChannelSetup {
   readonly role: 'receiver';
   readonly address: string;
   readonly ports: PortRange | undefined;
+  readonly ramPath: string;
 }
 
 export type RoundPages = 'all' | 'dirty';

@@ -9,6 +9,7 @@ import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
+import { RamFile } from './ram-file.ts';
 import type { ReceiverSetup } from './messages.ts';
 import { Receiving } from './receiving.ts';
 import { RecordReader } from './record-reader.ts';
@@ -33,7 +34,8 @@ async function receive(
   const socket = await listener.joined;
   report({ kind: 'joined' });
   const opener = new Opener({ suite: SUITES[setup.suite], keys, channel });
-  const receiving = new Receiving({ channel, opener, memory, report });
+  const region = new RamFile(setup.ramPath, memory.ram.length);
+  const receiving = new Receiving({ channel, opener, region, state: memory.state, report });
   readAll(socket, new RecordReader(opener, receiving), receiving);
 }
 

@@ -94,6 +94,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       keys: secret.channelKeys(channel, 'to-destination').release(),
       address,
       ports,
+      ramPath: options.memory.ramPath,
     };
     return new ChannelThread(options.threads.take(), setup, clock);
   });

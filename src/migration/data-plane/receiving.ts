@@ -9,11 +9,10 @@
  * the transfer fails and the memory is thrown away. Everything else is used only once accepted.
  */
 import type { Opener } from '../../crypto/opener.ts';
-import { Placer } from '../../pages/placer.ts';
+import { Placer, type RegionSink } from '../../pages/placer.ts';
 import { MigError } from '../../protocol/error.ts';
 import { RECORD_HEADER_BYTES, type RecordHeader, type RecordKind } from '../../protocol/record.ts';
 import { decodeRoundEnd, ROUND_END_BYTES } from '../../protocol/round-end.ts';
-import type { GuestMemory } from './guest-memory.ts';
 import type { Report } from './messages.ts';
 import type { RecordSink } from './record-reader.ts';
 import { STATE_CHANNEL } from './sending.ts';
@@ -21,7 +20,9 @@ import { STATE_CHANNEL } from './sending.ts';
 export interface ReceivingOptions {
   readonly channel: number;
   readonly opener: Opener;
-  readonly memory: GuestMemory;
+  readonly region: RegionSink;
+  /** Takes the state. */
+  readonly state: Uint8Array;
   readonly report: (report: Report) => void;
 }
 
@@ -44,7 +45,7 @@ export class Receiving implements RecordSink {
 
   constructor(options: ReceivingOptions) {
     this.#options = options;
-    this.#placer = new Placer([options.memory.ram]);
+    this.#placer = new Placer([options.region]);
   }
 
   /** Whether the peer has said that nothing more comes. */
@@ -61,7 +62,7 @@ export class Receiving implements RecordSink {
       return;
     }
     const [min, max] = {
-      state: [1, this.#options.memory.state.length] as const,
+      state: [1, this.#options.state.length] as const,
       roundEnd: [ROUND_END_BYTES, ROUND_END_BYTES] as const,
       end: [0, 0] as const,
     }[kind];
@@ -81,7 +82,7 @@ export class Receiving implements RecordSink {
   }
 
   accepted({ kind, length }: RecordHeader): void {
-    const { opener, memory, report } = this.#options;
+    const { opener, state, report } = this.#options;
     if (this.#stage.kind === 'round') {
       this.#stage.bytes += RECORD_HEADER_BYTES + length + opener.tagBytes;
     }
@@ -97,7 +98,7 @@ export class Receiving implements RecordSink {
         this.#endRound();
         break;
       case 'state':
-        memory.state.set(this.#gathered);
+        state.set(this.#gathered);
         this.#gathered.fill(0);
         this.#stage = { kind: 'stateReceived', stateBytes: length };
         break;

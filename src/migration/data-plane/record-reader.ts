@@ -1,6 +1,6 @@
 /**
  * Cuts the byte stream of a channel into records and opens them, in whatever pieces the bytes come.
- * Page data is decrypted as it arrives and goes straight on to its place: nothing is gathered. So
+ * Page data is decrypted as it arrives and goes on to its place: no record is ever gathered. So
  * `plaintext` is called with bytes that are not authenticated yet; `accepted` says that they are.
  */
 import { RECORD_HEADER_BYTES, type RecordHeader } from '../../protocol/record.ts';
@@ -15,6 +15,12 @@ export interface RecordSink {
   accepted(header: RecordHeader): void;
 }
 
+/**
+ * Ciphertext is opened in pieces of this size: the socket gives 16 KiB at a time, and each call into
+ * the cipher and the kernel has its price; pieces much larger than this fall out of the caches.
+ */
+const PIECE_BYTES = 64 * 1024;
+
 type Stage =
   | { readonly kind: 'header' }
   | { readonly kind: 'body'; readonly header: RecordHeader; left: number }
@@ -26,6 +32,8 @@ export class RecordReader {
   /** A header or a tag that came in pieces. */
   readonly #small: Uint8Array;
   #fill = 0;
+  readonly #body = new Uint8Array(PIECE_BYTES);
+  #bodyFill = 0;
   #stage: Stage = { kind: 'header' };
 
   constructor(opener: Opener, sink: RecordSink) {
@@ -52,10 +60,12 @@ export class RecordReader {
           break;
         }
         case 'body': {
-          const taken = Math.min(stage.left, bytes.length - at);
-          this.#sink.plaintext(this.#opener.update(bytes.subarray(at, at + taken)));
+          const taken = Math.min(stage.left, bytes.length - at, PIECE_BYTES - this.#bodyFill);
+          this.#body.set(bytes.subarray(at, at + taken), this.#bodyFill);
+          this.#bodyFill += taken;
           stage.left -= taken;
           at += taken;
+          if (this.#bodyFill === PIECE_BYTES || stage.left === 0) this.#openPiece();
           if (stage.left === 0) this.#stage = { kind: 'tag', header: stage.header };
           break;
         }
@@ -73,6 +83,12 @@ export class RecordReader {
     this.#small.set(bytes.subarray(at, at + taken), this.#fill);
     this.#fill += taken;
     return taken;
+  }
+
+  #openPiece(): void {
+    const piece = this.#body.subarray(0, this.#bodyFill);
+    this.#bodyFill = 0;
+    this.#sink.plaintext(this.#opener.update(piece));
   }
 
   #beginRecord(): void {
