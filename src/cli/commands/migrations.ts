@@ -1,0 +1,61 @@
+/** `migctl status`, `watch`, `history`, `cancel`: migrations that are under way or ended. */
+import type { Argv } from 'yargs';
+import type { MigrationView } from '../../daemon/api/schema.ts';
+import type { PastMigration } from '../api-client.ts';
+import { print, withDaemon, type Common } from '../options.ts';
+import { follower } from '../progress/follow.ts';
+import { table } from '../table.ts';
+
+const idOf = (cli: Argv<Common>) => cli.positional('id', { type: 'string', describe: 'migration' });
+
+export const migrationCommands = (cli: Argv<Common>): Argv<Common> =>
+  cli
+    .command('status [id]', 'shows migrations under way, or one', idOf, async (argv) => {
+      const params = argv.id === undefined ? {} : { migrationId: argv.id };
+      const rows = await withDaemon(argv, (client) => client.ask('status', params));
+      print(argv, rows, listed('none under way'));
+    })
+    .command('watch [id]', 'follows a migration to its end', idOf, async (argv) => {
+      const params = argv.id === undefined ? {} : { migrationId: argv.id };
+      const view = follower(argv.json, process.stdout);
+      process.exitCode = await withDaemon(argv, async (client) =>
+        view.end(await client.ask('watch', params, (event) => view.hear(event))),
+      );
+    })
+    .command(
+      'history [vm]',
+      'shows migrations of this host, or of one VM',
+      (history) => history.positional('vm', { type: 'string' }),
+      async (argv) => {
+        const params = argv.vm === undefined ? {} : { vm: argv.vm };
+        const rows = await withDaemon(argv, (client) => client.ask('history', params));
+        print(argv, rows, listed('no migrations'));
+      },
+    )
+    .command(
+      'cancel <id>',
+      'asks a migration to end; the VM stays where it is',
+      (cancel) => cancel.positional('id', { type: 'string', demandOption: true }),
+      async (argv) => {
+        const migrationId = argv.id;
+        await withDaemon(argv, (client) => client.ask('cancel', { migrationId }));
+        print(argv, { migrationId }, () => `asked: see \`migctl status ${migrationId}\``);
+      },
+    );
+
+const listed =
+  (nothing: string) =>
+  (rows: readonly (MigrationView | PastMigration)[]): string =>
+    table(
+      rows,
+      {
+        MIGRATION: ({ migrationId }) => migrationId,
+        VM: ({ vm }) => vm,
+        FROM: ({ from }) => from,
+        TO: ({ to }) => to,
+        STARTED: ({ startedAtMs }) => new Date(startedAtMs).toISOString(),
+        STATE: (row) => row.outcome ?? ('phase' in row ? row.phase : row.state),
+        CODE: ({ code }) => code ?? '',
+      },
+      nothing,
+    );

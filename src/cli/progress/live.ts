@@ -1,0 +1,74 @@
+/**
+ * A migration on a terminal: a block of lines drawn again at each event. `redrawn` is all it takes
+ * from the terminal; what stands in the block is a pure function of the events so far.
+ */
+import type { MigrationEvent } from '../../migration/report.ts';
+import { formatDuration, formatRate, formatSize } from '../quantities.ts';
+
+const BAR_CELLS = 30;
+
+/** What is known so far. */
+export interface Shown {
+  readonly title: string;
+  readonly phase: string;
+  readonly round: number;
+  readonly sentBytes: number;
+  readonly remainingBytes: number;
+  readonly dirtyRateBps: number;
+  readonly bandwidthBps: number;
+  readonly predictedDowntimeMs: number;
+  readonly etaMs: number;
+}
+
+export const NOTHING_SHOWN: Shown = {
+  title: '',
+  phase: 'session',
+  round: 0,
+  sentBytes: 0,
+  remainingBytes: 0,
+  dirtyRateBps: 0,
+  bandwidthBps: 0,
+  predictedDowntimeMs: 0,
+  etaMs: 0,
+};
+
+export function after(shown: Shown, event: MigrationEvent): Shown {
+  switch (event.event) {
+    case 'started':
+      return { ...shown, title: `${event.vm}: ${event.from} → ${event.to}` };
+    case 'phase':
+      return { ...shown, phase: event.phase };
+    case 'round':
+      return {
+        ...shown,
+        round: event.n,
+        sentBytes: event.bytesSent,
+        remainingBytes: 0,
+        bandwidthBps: event.bandwidthBps,
+        predictedDowntimeMs: event.predictedDowntimeMs,
+        etaMs: 0,
+      };
+    case 'progress': {
+      const { event: _, migrationId: __, ...figures } = event;
+      return { ...shown, ...figures };
+    }
+    case 'result':
+      return shown;
+  }
+}
+
+export function drawn(shown: Shown): readonly string[] {
+  const total = shown.sentBytes + shown.remainingBytes;
+  const share = total === 0 ? 0 : shown.sentBytes / total;
+  const cells = Math.round(share * BAR_CELLS);
+  const bar = '█'.repeat(cells) + '░'.repeat(BAR_CELLS - cells);
+  return [
+    `${shown.title}  ${shown.phase}, round ${shown.round}`,
+    `${bar} ${String(Math.round(share * 100)).padStart(3)} %  ${formatSize(shown.remainingBytes)} remaining, ${formatDuration(shown.etaMs)} left`,
+    `bandwidth ${formatRate(shown.bandwidthBps)}  dirty rate ${formatRate(shown.dirtyRateBps)}  predicted downtime ${formatDuration(shown.predictedDowntimeMs)}`,
+  ];
+}
+
+/** Escape sequences (ECMA-48: cursor up, erase below) that put `lines` where `before` stood. */
+export const redrawn = (before: number, lines: readonly string[]): string =>
+  `${before === 0 ? '' : `\u001B[${before}A`}\r\u001B[J${lines.map((line) => `${line}\n`).join('')}`;

@@ -1,0 +1,51 @@
+/** The result of a migration, for people; and its exit status. */
+import type { AttestationReport, MigrationResult, Outcome } from '../../migration/report.ts';
+import { CODES, EXIT, type Code } from '../../protocol/codes.ts';
+import { formatDuration, formatRate, formatSize } from '../quantities.ts';
+
+const STATUS: { readonly [O in Outcome]: number } = {
+  completed: EXIT.completed,
+  failed: EXIT.failed,
+  refused: EXIT.refused,
+  cancelled: EXIT.cancelled,
+  'in-doubt': EXIT.inDoubt,
+};
+
+export const exitStatusOf = ({ outcome }: MigrationResult): number => STATUS[outcome];
+
+export const summary = (result: MigrationResult): string =>
+  (result.outcome === 'completed' ? success(result) : failure(result)).join('\n');
+
+function success(result: MigrationResult): readonly string[] {
+  const { vm, from, to, vtpm, attestation } = result;
+  return [
+    `completed: ${vm} runs at ${to} (migration ${result.migrationId})`,
+    `  total ${formatDuration(result.totalMs)}: session ${formatDuration(result.setupMs)}, attestation ${formatDuration(result.attestMs)}, transfer ${formatDuration(result.transferMs)}, handover and deletion ${formatDuration(result.handoverMs)}`,
+    `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}`,
+    `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
+    `  ${result.suite}, ${result.channels} data channel${result.channels === 1 ? '' : 's'}`,
+    `  ${from}: ${attested(attestation.source)}`,
+    `  ${to}: ${attested(attestation.destination)}`,
+    vtpm.moved
+      ? `  vTPM moved${vtpm.deletedAtSource ? `, deleted at ${from} (certificate signed by ${vtpm.deletionCertificate?.signer})` : ''}`
+      : '  no vTPM',
+    ...(result.verified ? ['  every page verified on both sides'] : []),
+  ];
+}
+
+function failure({ outcome, code, detail, vm, from }: MigrationResult): readonly string[] {
+  const where = outcome === 'in-doubt' ? `${vm} is paused at ${from}` : `${vm} is still at ${from}`;
+  return [`${outcome}: ${where}`, ...(code === null ? [] : explained(code, detail))];
+}
+
+/** What happened and what to do, as every error is told. */
+export const explained = (code: Code, detail: string): readonly string[] => [
+  `migctl: ${code}: ${CODES[code].what}${detail === '' ? '' : ` (${detail})`}`,
+  CODES[code].remedy,
+];
+
+/** Software evidence is never shown without saying how little it proves (design: protocol, phase B). */
+const attested = ({ format, verdict }: AttestationReport): string =>
+  format === 'software'
+    ? `${verdict} by software evidence (proves identity only, not the platform’s state)`
+    : `${verdict} by ${format} evidence`;
