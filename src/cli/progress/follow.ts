@@ -3,7 +3,7 @@
  * terminal, plain lines into a pipe, JSON lines when asked. It knows nothing of how events come.
  */
 import type { MigrationEvent, MigrationResult } from '../../migration/report.ts';
-import { lineOf } from './lines.ts';
+import { Lines } from './lines.ts';
 import { after, drawn, NOTHING_SHOWN, redrawn } from './live.ts';
 import { exitStatusOf, summary } from './summary.ts';
 
@@ -26,13 +26,16 @@ const jsonFollower = (out: NodeJS.WriteStream): Follower => ({
   },
 });
 
-const lineFollower = (out: NodeJS.WriteStream): Follower => ({
-  hear: (event) => {
-    const line = lineOf(event);
-    if (line !== undefined) out.write(`${line}\n`);
-  },
-  end: (result) => told(out, result),
-});
+function lineFollower(out: NodeJS.WriteStream): Follower {
+  const lines = new Lines();
+  return {
+    hear: (event) => {
+      const line = lines.of(event);
+      if (line !== undefined) out.write(`${line}\n`);
+    },
+    end: (result) => told(out, result),
+  };
+}
 
 function liveFollower(out: NodeJS.WriteStream): Follower {
   let shown = NOTHING_SHOWN;

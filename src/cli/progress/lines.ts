@@ -1,22 +1,41 @@
-/** A migration as plain lines, for pipes and logs: one for each phase and each round. */
+/** A migration as plain lines, for pipes and logs: phases, rounds, and how far a long round is. */
 import type { MigrationEvent } from '../../migration/report.ts';
-import { formatDuration, formatRate } from '../quantities.ts';
+import { formatDuration, formatRate, formatSize } from '../quantities.ts';
+import { bar, shareOf } from './bar.ts';
 
-/** Nothing for what is told by other lines already. */
-export function lineOf(event: MigrationEvent): string | undefined {
-  switch (event.event) {
-    case 'started':
-      return `${event.migrationId}: ${event.vm} from ${event.from} to ${event.to}`;
-    case 'phase':
-      return `phase ${event.phase}`;
-    case 'round':
-      return [
-        `round ${event.n}: ${event.pages} pages (${event.zeroPages} zero)`,
-        `in ${formatDuration(event.durationMs)} at ${formatRate(event.bandwidthBps)}`,
-        `${event.dirtyPagesAfter} dirty after, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`,
-      ].join(', ');
-    case 'progress':
-    case 'result':
-      return undefined;
+/** A round is told of at most this often: a log must not grow with the length of a migration. */
+const STEPS_A_ROUND = 4;
+
+export class Lines {
+  #round = -1;
+  #step = 0;
+
+  /** Nothing when the event adds nothing to what was said. */
+  of(event: MigrationEvent): string | undefined {
+    switch (event.event) {
+      case 'started':
+        return `${event.migrationId}: ${event.vm} from ${event.from} to ${event.to}`;
+      case 'phase':
+        return `phase ${event.phase}`;
+      case 'round':
+        return [
+          `round ${event.n}: ${event.pages} pages (${event.zeroPages} zero)`,
+          `in ${formatDuration(event.durationMs)} at ${formatRate(event.bandwidthBps)}`,
+          `${event.dirtyPagesAfter} dirty after, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`,
+        ].join(', ');
+      case 'progress':
+        return this.#progress(event);
+      case 'result':
+        return undefined;
+    }
+  }
+
+  #progress(event: Extract<MigrationEvent, { event: 'progress' }>): string | undefined {
+    const share = shareOf(event);
+    const step = Math.floor(share * STEPS_A_ROUND);
+    if (event.round === this.#round && step <= this.#step) return undefined;
+    this.#round = event.round;
+    this.#step = step;
+    return `  ${bar(share)}, ${formatSize(event.remainingBytes)} remaining, ${formatDuration(event.etaMs)} left`;
   }
 }

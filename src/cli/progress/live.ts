@@ -4,16 +4,13 @@
  */
 import type { MigrationEvent } from '../../migration/report.ts';
 import { formatDuration, formatRate, formatSize } from '../quantities.ts';
-
-const BAR_CELLS = 30;
+import { bar, shareOf, type Progress } from './bar.ts';
 
 /** What is known so far. */
-export interface Shown {
+export interface Shown extends Progress {
   readonly title: string;
   readonly phase: string;
   readonly round: number;
-  readonly sentBytes: number;
-  readonly remainingBytes: number;
   readonly dirtyRateBps: number;
   readonly bandwidthBps: number;
   readonly predictedDowntimeMs: number;
@@ -58,13 +55,9 @@ export function after(shown: Shown, event: MigrationEvent): Shown {
 }
 
 export function drawn(shown: Shown): readonly string[] {
-  const total = shown.sentBytes + shown.remainingBytes;
-  const share = total === 0 ? 0 : shown.sentBytes / total;
-  const cells = Math.round(share * BAR_CELLS);
-  const bar = '█'.repeat(cells) + '░'.repeat(BAR_CELLS - cells);
   return [
     `${shown.title}  ${shown.phase}, round ${shown.round}`,
-    `${bar} ${String(Math.round(share * 100)).padStart(3)} %  ${formatSize(shown.remainingBytes)} remaining, ${formatDuration(shown.etaMs)} left`,
+    `${bar(shareOf(shown))}  ${formatSize(shown.remainingBytes)} remaining, ${formatDuration(shown.etaMs)} left`,
     `bandwidth ${formatRate(shown.bandwidthBps)}  dirty rate ${formatRate(shown.dirtyRateBps)}  predicted downtime ${formatDuration(shown.predictedDowntimeMs)}`,
   ];
 }
