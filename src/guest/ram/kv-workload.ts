@@ -7,11 +7,11 @@
  * A SET is in RAM before its OK is written. A pause falls between two lines; clients just wait.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { parentPort } from 'node:worker_threads';
 import { PAGE_BYTES } from '../../base/units.ts';
 import { KEY_BYTES_MAX, KvStore, VALUE_BYTES_MAX } from './kv-store.ts';
 import { RUN } from './shared.ts';
 import type { VcpuContext } from './vcpu-context.ts';
+import { tell } from './vcpu-word.ts';
 
 const LINE_BYTES_MAX = 4096;
 const TICK_MS = 20;
@@ -30,7 +30,7 @@ export function serveKv(context: VcpuContext, port: number): void {
   };
 
   const answer = (line: string): string => {
-    const [command, key = '', ...rest] = line.split(' ');
+    const [command = '', key = '', ...rest] = line.split(' ');
     const value = rest.join(' ');
     if (command === 'PING') return 'PONG';
     if (key === '' || Buffer.byteLength(key) > KEY_BYTES_MAX) return 'ERR key';
@@ -50,11 +50,11 @@ export function serveKv(context: VcpuContext, port: number): void {
   };
 
   const server = createServer((socket) => serveClient(socket, answer));
-  server.on('error', (error) => parentPort?.postMessage({ kvError: error.message }));
+  server.on('error', (error) => tell({ kind: 'failed', detail: `kv: ${error.message}` }));
   server.listen(port, '127.0.0.1', () => {
     const address = server.address();
     if (typeof address === 'object' && address !== null) {
-      parentPort?.postMessage({ kvAddress: `127.0.0.1:${address.port}` });
+      tell({ kind: 'serving', address: `127.0.0.1:${address.port}` });
     }
   });
   keepTime(context);

@@ -29,7 +29,14 @@ export const REGISTER = {
 } as const;
 export const REGISTERS = 8;
 
-/** The control words. Each vCPU acknowledges a pause between two complete operations. */
+/** The kind of a command is in its low bits; above them, the command's number. */
+const KIND_BITS = 2;
+const kindOf = (word: number): number => word & (2 ** KIND_BITS - 1);
+
+/**
+ * The control words. Each vCPU acknowledges a pause between two complete operations, by the number
+ * of that very pause: a vCPU that is about to go on after the last one has not acknowledged this one.
+ */
 export class Control {
   readonly buffer: SharedArrayBuffer;
   readonly #words: Int32Array;
@@ -40,11 +47,12 @@ export class Control {
   }
 
   get command(): number {
-    return Atomics.load(this.#words, COMMAND);
+    return kindOf(this.#word);
   }
 
-  set command(value: number) {
-    Atomics.store(this.#words, COMMAND, value);
+  set command(kind: number) {
+    const number = (this.#word >>> KIND_BITS) + 1;
+    Atomics.store(this.#words, COMMAND, (number << KIND_BITS) | kind);
     Atomics.notify(this.#words, COMMAND);
   }
 
@@ -58,29 +66,45 @@ export class Control {
 
   /** vCPU: sleeps while running; a command wakes it. */
   sleep(ms: number): void {
-    if (ms > 0) Atomics.wait(this.#words, COMMAND, RUN, ms);
+    const word = this.#word;
+    if (ms > 0 && kindOf(word) === RUN) Atomics.wait(this.#words, COMMAND, word, ms);
   }
 
   /** vCPU with an event loop: resolves when the command is no longer `RUN`. */
   async commanded(): Promise<void> {
-    const waiting = Atomics.waitAsync(this.#words, COMMAND, RUN);
-    if (waiting.async) await waiting.value;
+    for (let word = this.#word; kindOf(word) === RUN; word = this.#word) {
+      const waiting = Atomics.waitAsync(this.#words, COMMAND, word);
+      if (waiting.async) await waiting.value;
+    }
   }
 
   /** vCPU: acknowledges and stands still until told to run (true) or to stop (false). */
   park(vcpu: number): boolean {
-    Atomics.store(this.#words, ACKNOWLEDGED + vcpu, 1);
-    Atomics.notify(this.#words, ACKNOWLEDGED + vcpu);
-    while (this.command === PAUSE) Atomics.wait(this.#words, COMMAND, PAUSE);
-    if (this.command === STOP) return false;
-    Atomics.store(this.#words, ACKNOWLEDGED + vcpu, 0);
-    return true;
+    for (;;) {
+      const word = this.#word;
+      if (kindOf(word) !== PAUSE) return kindOf(word) === RUN;
+      Atomics.store(this.#words, ACKNOWLEDGED + vcpu, word);
+      Atomics.notify(this.#words, ACKNOWLEDGED + vcpu);
+      Atomics.wait(this.#words, COMMAND, word);
+    }
   }
 
-  /** Agent: resolves to whether the vCPU acknowledged within `ms`. */
+  /** Agent: resolves to whether the vCPU acknowledged the pause now commanded within `ms`. */
   async acknowledged(vcpu: number, ms: number): Promise<boolean> {
-    const waiting = Atomics.waitAsync(this.#words, ACKNOWLEDGED + vcpu, 0, ms);
-    return (waiting.async ? await waiting.value : waiting.value) !== 'timed-out';
+    const pause = this.#word;
+    const deadline = performance.now() + ms;
+    for (;;) {
+      const seen = Atomics.load(this.#words, ACKNOWLEDGED + vcpu);
+      if (seen === pause) return true;
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) return false;
+      const waiting = Atomics.waitAsync(this.#words, ACKNOWLEDGED + vcpu, seen, leftMs);
+      if (waiting.async) await waiting.value;
+    }
+  }
+
+  get #word(): number {
+    return Atomics.load(this.#words, COMMAND);
   }
 }
 

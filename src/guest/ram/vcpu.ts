@@ -1,7 +1,8 @@
 /** The thread of one vCPU: initial content once, then the workload until the guest ends. */
-import { parentPort, workerData } from 'node:worker_threads';
+import { workerData } from 'node:worker_threads';
 import { PAUSE, RUN } from './shared.ts';
 import { VcpuContext, type VcpuInput } from './vcpu-context.ts';
+import { tell } from './vcpu-word.ts';
 import { runWorkload } from './workloads.ts';
 
 const context = new VcpuContext(workerData as VcpuInput);
@@ -17,6 +18,6 @@ if (context.control.command === RUN || context.control.park(vcpu)) {
     }
     context.set('filled', 1);
   }
-  parentPort?.postMessage({ booted: true });
+  tell({ kind: 'booted' });
   runWorkload(context);
 }

@@ -25,6 +25,7 @@ import { ramLayout, type RamLayout } from '../layout.ts';
 import { isPageIntact } from '../self-checking.ts';
 import { Control, PAUSE, REGISTER, REGISTERS, RUN, STOP, TpmMailbox } from '../shared.ts';
 import type { VcpuInput } from '../vcpu-context.ts';
+import type { VcpuWord } from '../vcpu-word.ts';
 
 export interface MachineParts {
   readonly config: GuestConfig;
@@ -265,10 +266,10 @@ export class Machine {
     const timer = this.#clock.after(GUEST_BOOT_MS_MAX, () =>
       booted.reject(new MigError('GUEST_SILENT', `vCPU ${vcpu} did not start`)),
     );
-    thread.on('message', (message: { booted?: true; kvAddress?: string; kvError?: string }) => {
-      if (message.booted === true) booted.resolve();
-      if (message.kvAddress !== undefined) this.#kvAddress = message.kvAddress;
-      if (message.kvError !== undefined) failed(`kv: ${message.kvError}`);
+    thread.on('message', (word: VcpuWord) => {
+      if (word.kind === 'booted') booted.resolve();
+      else if (word.kind === 'serving') this.#kvAddress = word.address;
+      else failed(word.detail);
     });
     thread.on('error', (error) => {
       booted.reject(new MigError('GUEST_FAILED', `vCPU ${vcpu}: ${error.message}`));

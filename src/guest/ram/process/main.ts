@@ -41,6 +41,11 @@ function loadImage(config: GuestConfig, ram: Buffer): void {
   closeSync(fd);
 }
 
+function failed(detail: string): never {
+  console.error(JSON.stringify({ level: 'error', msg: detail }));
+  process.exit(1);
+}
+
 async function start(config: GuestConfig): Promise<void> {
   const ram = SharedMapping.create(path.join(config.memoryDir, 'ram'), config.ramBytes);
   const { totalBytes } = exchangeLayout(config.ramBytes);
@@ -58,10 +63,6 @@ async function start(config: GuestConfig): Promise<void> {
   const quit = () => {
     machine.stop();
     process.exit(0);
-  };
-  const failed = (detail: string) => {
-    console.error(JSON.stringify({ level: 'error', msg: detail }));
-    process.exit(1);
   };
   process.on('SIGTERM', quit);
   await machine.boot(failed);
