@@ -2,7 +2,6 @@
  * Dirty tracking, both kinds, against a naive set: whatever is written between two collections is
  * reported once, by the next collection, and nothing else is.
  */
-import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -161,7 +160,6 @@ for (const kind of ['uffd', 'log'] as const) {
       const { tracker, setup, words } = memory;
       tracker.arm();
       const thread = new Worker(new URL('storing.ts', import.meta.url), { workerData: setup });
-      const ended = once(thread, 'exit');
       // Each page's counter at the last collection that reported it: whoever sends pages has this.
       const sent = new Uint32Array(PAGES);
       const send = (): number => {
@@ -170,7 +168,7 @@ for (const kind of ['uffd', 'log'] as const) {
         return pages.length;
       };
       const progress = { running: true, collections: 0 };
-      void ended.then(() => {
+      thread.once('exit', () => {
         progress.running = false;
       });
       while (progress.running) {

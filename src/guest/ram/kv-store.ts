@@ -16,6 +16,8 @@ export const VALUE_BYTES_MAX = SLOT_BYTES - VALUE_AT;
 const FREE = 0;
 const USED = 1;
 const DELETED = 2;
+/** A slot that was never used. */
+const BLANK = Buffer.alloc(SLOT_BYTES);
 
 export interface KvAudit {
   readonly entries: number;
@@ -71,26 +73,40 @@ export class KvStore {
     return at;
   }
 
-  /** Checks every slot; the sum of their versions is the number of writes ever done. */
+  /**
+   * Checks every slot; the sum of their versions is the number of writes ever done. `bad` and
+   * `firstBadPage` count pages.
+   */
   audit(): KvAudit {
     let entries = 0;
     let bad = 0;
     let versionSum = 0;
     let firstBadPage: number | null = null;
+    let lastBadPage: number | null = null;
     for (let slot = 0; slot < this.#slots; slot += 1) {
       const at = slot * SLOT_BYTES;
       const state = this.#state(slot);
       if (state === USED) entries += 1;
       versionSum += this.#bytes.readUInt32LE(at + 8);
-      if (state === FREE || this.#bytes.readUInt32LE(at + 12) === this.#checksum(at)) continue;
+      if (this.#isIntact(slot) || lastBadPage === slot >> 1) continue;
       bad += 1;
-      firstBadPage ??= slot >> 1;
+      lastBadPage = slot >> 1;
+      firstBadPage ??= lastBadPage;
     }
     return { entries, bad, versionSum, firstBadPage };
   }
 
   #state(slot: number): number {
     return this.#bytes.readUInt32LE(slot * SLOT_BYTES);
+  }
+
+  #isIntact(slot: number): boolean {
+    const at = slot * SLOT_BYTES;
+    if (this.#state(slot) === FREE) return BLANK.compare(this.#bytes, at, at + SLOT_BYTES) === 0;
+    const lengthsFit =
+      this.#bytes.readUInt16LE(at + 4) <= KEY_BYTES_MAX &&
+      this.#bytes.readUInt16LE(at + 6) <= VALUE_BYTES_MAX;
+    return lengthsFit && this.#bytes.readUInt32LE(at + 12) === this.#checksum(at);
   }
 
   /** The slot of a key, or the one to put it into; undefined when there is no room. */

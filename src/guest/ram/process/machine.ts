@@ -20,9 +20,8 @@ import type { GuestStatus, SelfCheck } from '../../driver.ts';
 import { exchangeLayout, STATE_BYTES_MAX } from '../../exchange.ts';
 import type { GuestConfig } from '../agent-protocol.ts';
 import { decodeDeviceState, encodeDeviceState } from '../device-state.ts';
-import { KvStore } from '../kv-store.ts';
 import { ramLayout, type RamLayout } from '../layout.ts';
-import { isPageIntact } from '../self-checking.ts';
+import { checkMemory } from '../self-check.ts';
 import { Control, PAUSE, REGISTER, REGISTERS, RUN, STOP, TpmMailbox } from '../shared.ts';
 import type { VcpuInput } from '../vcpu-context.ts';
 import type { VcpuWord } from '../vcpu-word.ts';
@@ -217,7 +216,7 @@ export class Machine {
     const wasRunning = this.#lifecycle === 'running';
     await this.pause();
     try {
-      return this.#checkPages();
+      return { ...checkMemory(this.#ram.view, this.#layout), registerSum: this.#sum('versionSum') };
     } finally {
       if (wasRunning) this.resume();
     }
@@ -326,36 +325,5 @@ export class Machine {
       Buffer.from(value).toString('hex'),
     ]);
     return Object.fromEntries(hex.filter(([, value]) => /[^0]/.test(value)));
-  }
-
-  #checkPages(): SelfCheck {
-    const { pages, dataFirst, imageFirst, imageBytes, kvFirst, kvPages } = this.#layout;
-    const words = new Uint32Array(this.#ram.view);
-    const bytes = Buffer.from(this.#ram.view);
-    const kv = new KvStore(bytes.subarray(kvFirst * PAGE_BYTES, (kvFirst + kvPages) * PAGE_BYTES));
-    const audit = kv.audit();
-    let badPages = audit.bad;
-    let firstBadPage = audit.firstBadPage === null ? null : kvFirst + audit.firstBadPage;
-    let versionSum = audit.versionSum;
-    let writtenPages = 0;
-    for (let page = dataFirst; page < pages; page += 1) {
-      const version = words[page] ?? 0;
-      versionSum += version;
-      if (version > 0) writtenPages += 1;
-      if (isPageIntact(words, page, version)) continue;
-      badPages += 1;
-      firstBadPage ??= page;
-    }
-    const image = bytes.subarray(imageFirst * PAGE_BYTES, imageFirst * PAGE_BYTES + imageBytes);
-    return {
-      pages,
-      writtenPages,
-      badPages,
-      firstBadPage,
-      versionSum,
-      registerSum: this.#sum('versionSum'),
-      kvEntries: audit.entries,
-      imageSha256: imageBytes > 0 ? createHash('sha256').update(image).digest('hex') : null,
-    };
   }
 }
