@@ -161,10 +161,14 @@ export class Cluster {
     this.pki = PkiDirectory.init(this.certs, realPorts);
   }
 
-  /** host-a and host-b, which know each other. */
-  static async start(options: Readonly<Record<string, HostOptions>> = {}): Promise<Cluster> {
+  /** host-a, host-b and whatever host has options; they know each other and `elsewhere`. */
+  static async start(
+    options: Readonly<Record<string, HostOptions>> = {},
+    elsewhere: Readonly<Record<string, string>> = {},
+  ): Promise<Cluster> {
     const cluster = Cluster.empty();
-    const names = ['host-a', 'host-b'];
+    Object.assign(cluster.peers, elsewhere);
+    const names = [...new Set(['host-a', 'host-b', ...Object.keys(options)])];
     for (const name of names) {
       cluster.pki.issue(name, 'host');
       cluster.peers[name] ??= `127.0.0.1:${await freePort()}`;
