@@ -9,7 +9,8 @@ import { workloadSchema } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
 import { nameSchema } from '../../protocol/options.ts';
 
-const AGENT_FRAME_BYTES_MAX = 1024 * 1024;
+/** Above the largest answer to a vTPM command, and nothing that a daemon could not hold. */
+export const AGENT_FRAME_BYTES_MAX = 1024 * 1024;
 const LENGTH_BYTES = 4;
 
 const packr = new Packr({ useRecords: false, copyBuffers: true });
@@ -21,7 +22,10 @@ export function encodeFrame(value: unknown): Buffer {
   return Buffer.concat([length, body]);
 }
 
-/** Puts frames together from a stream, however it is split. Throws GUEST_FAILED on an absurd one. */
+/**
+ * Puts frames together from a stream, however it is split. Throws GUEST_FAILED when one is too long or
+ * no msgpack: a stream that did is of no more use.
+ */
 export class FrameDecoder {
   #pending: Buffer = Buffer.alloc(0);
 
@@ -33,10 +37,18 @@ export class FrameDecoder {
       if (length > AGENT_FRAME_BYTES_MAX)
         throw new MigError('GUEST_FAILED', `frame of ${length} bytes`);
       if (this.#pending.length < LENGTH_BYTES + length) break;
-      frames.push(packr.unpack(this.#pending.subarray(LENGTH_BYTES, LENGTH_BYTES + length)));
+      frames.push(unpack(this.#pending.subarray(LENGTH_BYTES, LENGTH_BYTES + length)));
       this.#pending = this.#pending.subarray(LENGTH_BYTES + length);
     }
     return frames;
+  }
+}
+
+function unpack(body: Buffer): unknown {
+  try {
+    return packr.unpack(body);
+  } catch (cause) {
+    throw new MigError('GUEST_FAILED', 'a frame that is no msgpack', { cause });
   }
 }
 
