@@ -14,7 +14,7 @@ import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX } from '../../base/limits.ts';
-import { descriptorSchema, type VmDescriptor } from '../../protocol/descriptor.ts';
+import type { VmDescriptor } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { VtpmCommand, VtpmReply } from '../../vtpm/command.ts';
 import {
@@ -190,8 +190,13 @@ class RamGuest implements Guest {
 
   static async attach(place: VmPlace, ramBytes: number, pid: number): Promise<RamGuest> {
     const client = await AgentClient.connect(files(place).socket);
-    const { state } = (await client.request({ op: 'status' })) as GuestStatus;
-    return new RamGuest(place, ramBytes, client, pid, state !== 'running');
+    try {
+      const { state } = await client.request({ op: 'status' });
+      return new RamGuest(place, ramBytes, client, pid, state !== 'running');
+    } catch (thrown) {
+      client.close();
+      throw thrown;
+    }
   }
 
   get isPaused(): boolean {
@@ -199,11 +204,16 @@ class RamGuest implements Guest {
   }
 
   async describe(): Promise<VmDescriptor> {
-    return descriptorSchema.parse(await this.#client.request({ op: 'describe' }));
+    const descriptor = await this.#client.request({ op: 'describe' });
+    const bytes = descriptor.regions.map((region) => region.bytes);
+    if (descriptor.name !== this.#place.name || String(bytes) !== String(this.memory.ramBytes)) {
+      throw new MigError('GUEST_FAILED', 'it says that it is another');
+    }
+    return descriptor;
   }
 
   async status(): Promise<GuestStatus> {
-    return (await this.#client.request({ op: 'status' })) as GuestStatus;
+    return await this.#client.request({ op: 'status' });
   }
 
   async trackDirty(): Promise<void> {
@@ -211,7 +221,7 @@ class RamGuest implements Guest {
   }
 
   async collectDirty(into: 'replace' | 'add'): Promise<{ dirtyPages: number }> {
-    return (await this.#client.request({ op: 'collectDirty', into })) as { dirtyPages: number };
+    return await this.#client.request({ op: 'collectDirty', into });
   }
 
   async untrackDirty(): Promise<void> {
@@ -233,7 +243,7 @@ class RamGuest implements Guest {
   }
 
   async exportState(): Promise<{ stateBytes: number }> {
-    return (await this.#client.request({ op: 'exportState' })) as { stateBytes: number };
+    return await this.#client.request({ op: 'exportState' });
   }
 
   async importState(): Promise<void> {
@@ -241,11 +251,11 @@ class RamGuest implements Guest {
   }
 
   async check(): Promise<SelfCheck> {
-    return (await this.#client.request({ op: 'check' })) as SelfCheck;
+    return await this.#client.request({ op: 'check' });
   }
 
   async vtpm(command: VtpmCommand): Promise<VtpmReply> {
-    return (await this.#client.request({ op: 'vtpm', command })) as VtpmReply;
+    return await this.#client.request({ op: 'vtpm', command });
   }
 
   async destroy(): Promise<void> {

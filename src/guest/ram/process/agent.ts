@@ -1,6 +1,7 @@
 /** Serves a guest's Unix socket: each request is checked, done one after the other, and answered. */
 import { chmodSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
+import { GUEST_DETAIL_CHARS_MAX } from '../../../base/limits.ts';
 import { MigError } from '../../../protocol/error.ts';
 import {
   agentRequestSchema,
@@ -27,7 +28,9 @@ export function serveAgent(machine: Machine, path: string, quit: () => void): Pr
       socket.write(encodeFrame({ id, result }));
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown, 'GUEST_FAILED');
-      socket.write(encodeFrame({ id, error: { code, detail } }));
+      socket.write(
+        encodeFrame({ id, error: { code, detail: detail.slice(0, GUEST_DETAIL_CHARS_MAX) } }),
+      );
     }
   };
 
