@@ -32,8 +32,8 @@ export const configSchema = z.strictObject({
   /** Cipher suites that may be used, best first. */
   suites: z.array(suiteSchema).min(1),
   attestation: z.strictObject({
-    /** Formats of evidence that are accepted; `software` must be named to be. */
-    allow: z.array(z.enum(EVIDENCE_FORMATS)).min(1),
+    /** Formats of evidence that are accepted; `software` must be named to be. None: nobody is. */
+    allow: z.array(z.enum(EVIDENCE_FORMATS)),
   }),
   /** Ports for incoming data channels, inclusive; any free port when absent. */
   dataPorts: z.strictObject({ from: port, to: port }).optional(),

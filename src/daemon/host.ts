@@ -72,9 +72,14 @@ export class Host {
     if (options.to === config.name) throw new MigError('HOST_SELF', options.to);
     const address = config.peers[options.to];
     if (address === undefined) throw new MigError('HOST_UNKNOWN', options.to);
+    if (options.suite !== undefined && !config.suites.includes(options.suite)) {
+      throw new MigError('SUITE_MISMATCH', `${options.suite} is not allowed here`);
+    }
     const held = inventory.running(options.vm);
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
     try {
+      // At the destination it would run: what its operator stopped, only its operator lets go on.
+      if (held.guest.isPaused) throw new MigError('VM_STATE', `${options.vm} is paused: resume it`);
       const { identity, hostKey } = this.#parts.identity();
       const events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
       const migrationId = uuidV7(clock.wall(), random.bytes(10));
@@ -163,8 +168,13 @@ export class Host {
     return first;
   }
 
-  /** Asks a migration to end. Throws MIGRATION_UNKNOWN, CANCEL_TOO_LATE. */
+  /** Asks a migration to end. Throws MIGRATION_UNKNOWN, CANCEL_TOO_LATE, IN_DOUBT. */
   cancel(migrationId: string): void {
+    const underWay = this.#outgoing.get(migrationId);
+    // Between the asking and now it may have ended: handed over is not unknown.
+    const state = underWay === undefined ? this.#parts.store.migration(migrationId)?.state : null;
+    if (state === 'gone') throw new MigError('CANCEL_TOO_LATE', migrationId);
+    if (state === 'surrendered') throw new MigError('IN_DOUBT', migrationId);
     if (!this.outgoing(migrationId).migration.cancel('CANCELLED')) {
       throw new MigError('CANCEL_TOO_LATE', migrationId);
     }

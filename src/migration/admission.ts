@@ -5,10 +5,19 @@
 import { randomUUID } from 'node:crypto';
 import { destroyVtpm, type Guest, type GuestDriver } from '../guest/driver.ts';
 import type { VmDescriptor } from '../protocol/descriptor.ts';
+import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MessageOf } from '../protocol/messages.ts';
 import type { RecordStore } from '../store/records.ts';
 import type { Inventory } from './inventory.ts';
+
+/** The migration that asks, as far as the next one of the same VM must know it. */
+export interface Asking {
+  readonly from: string;
+  /** Returns false when it may hold the only copy and therefore goes on. */
+  cancel(code: Code): boolean;
+  readonly finished: Promise<unknown>;
+}
 
 export interface AdmissionLimits {
   /** Incoming migrations at once. */
@@ -34,7 +43,10 @@ export class Admission {
   readonly #inventory: Inventory;
   readonly #driver: GuestDriver;
   readonly #limits: AdmissionLimits;
-  readonly #incoming = new Map<string, number>();
+  readonly #incoming = new Map<
+    string,
+    { readonly ramBytes: number; readonly vmId: string; readonly asking: Asking }
+  >();
 
   constructor(
     store: RecordStore,
@@ -49,9 +61,15 @@ export class Admission {
   }
 
   /** Throws NAME_TAKEN, EPOCH_STALE, DEST_BUSY, DEST_CAPACITY, DESCRIPTOR_UNSUPPORTED. */
-  async admit({ descriptor, epoch }: MessageOf<'OFFER'>): Promise<Admitted> {
+  async admit({ descriptor, epoch }: MessageOf<'OFFER'>, asking: Asking): Promise<Admitted> {
     const { name, vmId, driver } = descriptor;
     if (driver !== this.#driver.name) throw new MigError('DESCRIPTOR_UNSUPPORTED', driver);
+    // A source has one migration of a VM at a time: that it offers it again says that the one before
+    // is over there, even where its end was not heard or its remains are still being cleared here.
+    const earlier = this.#incoming.get(name);
+    if (earlier?.vmId === vmId && earlier.asking.from === asking.from) {
+      if (earlier.asking.cancel('PEER_CLOSED')) await earlier.asking.finished;
+    }
     const claim = this.#inventory.claim(name, 'NAME_TAKEN');
     const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);
     let released = false;
@@ -68,7 +86,7 @@ export class Admission {
         throw new MigError('EPOCH_STALE', `epoch ${epoch}, seen ${known.epoch}`);
       }
       this.#checkRoom(ramBytes);
-      this.#incoming.set(name, ramBytes);
+      this.#incoming.set(name, { ramBytes, vmId, asking });
       const place = this.#inventory.place(name);
       const guest = await this.#driver.prepare(descriptor, place);
       const discard = async () => {
@@ -91,7 +109,8 @@ export class Admission {
       .list()
       .filter(({ record }) => record.state !== 'gone')
       .flatMap(({ record }) => record.descriptor.regions.map((region) => region.bytes));
-    const used = [...held, ...this.#incoming.values()].reduce((sum, bytes) => sum + bytes, 0);
+    const coming = [...this.#incoming.values()].map((incoming) => incoming.ramBytes);
+    const used = [...held, ...coming].reduce((sum, bytes) => sum + bytes, 0);
     if (used + ramBytes > memoryBytesMax) {
       throw new MigError('DEST_CAPACITY', `${ramBytes} bytes asked, ${memoryBytesMax - used} free`);
     }

@@ -265,7 +265,11 @@ export class IncomingMigration {
     const { offer, agreed } = effect;
     try {
       this.#record = { ...this.#opened(), vm: offer.descriptor.name };
-      this.#admitted = await this.#ports.admission.admit(offer);
+      this.#admitted = await this.#ports.admission.admit(offer, {
+        from: this.#conversation.peer.name,
+        cancel: (code) => this.cancel(code),
+        finished: this.finished,
+      });
       if (this.#secret === undefined) throw new Error('no keys yet');
       const receiver = await openReceiver({
         migrationId: this.#record.migrationId,

@@ -194,7 +194,11 @@ export class OutgoingMigration {
         this.#conversation?.send({ ...effect.message, signature: this.#sign(effect.statement) });
         return undefined;
       case 'arm':
-        this.#deadline.arm(DEADLINE_MS[effect.deadline]);
+        this.#deadline.arm(
+          effect.deadline === 'connect'
+            ? Math.min(DEADLINE_MS.connect, this.#ports.silenceMs)
+            : DEADLINE_MS[effect.deadline],
+        );
         return undefined;
       case 'disarm':
         this.#deadline.disarm();

@@ -20,6 +20,8 @@ const word = z.string().max(64);
 const detail = z.string().max(512);
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const words = z.array(word).min(1).max(16);
+/** Formats of evidence that a side accepts; a policy may allow none. */
+const formats = z.array(word).max(16);
 
 const nonce = exactly(32);
 /** SHA-384. */
@@ -74,7 +76,7 @@ export const MESSAGES = {
   // Phase B: mutual attestation
   ATT_REQUEST: define('ATT_REQUEST', {
     nonce,
-    formats: words,
+    formats,
     /** PCRs that the evidence must cover; empty for formats without PCRs. */
     pcrSelection: z.array(z.number().int().min(0).max(23)).max(24),
     /** Digest of the policy that the answer will be appraised under; the answer signs it. */
@@ -83,7 +85,7 @@ export const MESSAGES = {
   ATT_EVIDENCE: define('ATT_EVIDENCE', {
     evidence: evidenceSchema,
     nonce,
-    formats: words,
+    formats,
     policyDigest: digest,
   }),
   SVR_ATT_OK: define('SVR_ATT_OK', { evidence: evidenceSchema }),

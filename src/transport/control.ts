@@ -7,7 +7,7 @@ import { createHash, X509Certificate, type KeyObject } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { connect as tlsConnect } from 'node:tls';
 import { WebSocket, type RawData } from 'ws';
-import { CONNECT_MS_MAX, MESSAGE_BYTES_MAX } from '../base/limits.ts';
+import { MESSAGE_BYTES_MAX } from '../base/limits.ts';
 import type { Clock } from '../base/ports.ts';
 import { classifyTlsError } from '../crypto/pki/tls-error.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
@@ -148,8 +148,8 @@ export function peerIdentity(tls: TLSSocket): Peer & { readonly kind: string } {
 }
 
 /**
- * Connects to `address` ("host:port") and checks that it is the host `expected`. Throws
- * PEER_UNREACHABLE, PEER_WRONG, CERT_….
+ * Connects to `address` ("host:port") and checks that it is the host `expected`. It waits until
+ * `signal`: whoever asks has a deadline. Throws PEER_UNREACHABLE, PEER_WRONG, CERT_….
  */
 export function connectControl(input: {
   readonly address: string;
@@ -162,7 +162,6 @@ export function connectControl(input: {
   return new Promise((resolve, reject) => {
     let tls: TLSSocket | undefined;
     const socket = new WebSocket(`wss://${address}${MIGRATE_PATH}`, {
-      handshakeTimeout: CONNECT_MS_MAX,
       maxPayload: MESSAGE_BYTES_MAX,
       perMessageDeflate: false,
       followRedirects: false,
