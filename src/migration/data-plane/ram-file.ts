@@ -20,9 +20,19 @@ export class RamFile implements RegionSink {
 
   /** Throws NATIVE_FAILED. */
   write(bytes: Uint8Array, at: number): void {
-    const written = writeSync(this.#fd, bytes, 0, bytes.length, at);
-    if (written !== bytes.length) {
-      throw new MigError('NATIVE_FAILED', `${written} of ${bytes.length} bytes written to RAM`);
+    for (let done = 0; done < bytes.length;) {
+      // A signal may cut a write short.
+      const written = this.#pwrite(bytes, done, at + done);
+      if (written === 0) throw new MigError('NATIVE_FAILED', 'no byte written to RAM');
+      done += written;
+    }
+  }
+
+  #pwrite(bytes: Uint8Array, from: number, at: number): number {
+    try {
+      return writeSync(this.#fd, bytes, from, bytes.length - from, at);
+    } catch (cause) {
+      throw new MigError('NATIVE_FAILED', 'write to RAM', { cause });
     }
   }
 }

@@ -9,7 +9,10 @@ import type { Opener } from '../../crypto/opener.ts';
 export interface RecordSink {
   /** A record begins. Throws to refuse it. */
   begin(header: RecordHeader): void;
-  /** Its plaintext in pieces, `header.length` bytes in all, **not yet authenticated**. */
+  /**
+   * Its plaintext in pieces, `header.length` bytes in all, **not yet authenticated**. Throws to refuse
+   * it: the rest is not given any more, and the refusal counts if the record proves to be genuine.
+   */
   plaintext(piece: Uint8Array): void;
   /** All of it was genuine. */
   accepted(header: RecordHeader): void;
@@ -34,6 +37,8 @@ export class RecordReader {
   #fill = 0;
   readonly #body = new Uint8Array(PIECE_BYTES);
   #bodyFill = 0;
+  /** Why the sink refused the plaintext of this record; a wrong tag goes first. */
+  #refusal: { readonly thrown: unknown } | undefined;
   #stage: Stage = { kind: 'header' };
 
   constructor(opener: Opener, sink: RecordSink) {
@@ -88,7 +93,13 @@ export class RecordReader {
   #openPiece(): void {
     const piece = this.#body.subarray(0, this.#bodyFill);
     this.#bodyFill = 0;
-    this.#sink.plaintext(this.#opener.update(piece));
+    const plaintext = this.#opener.update(piece);
+    if (this.#refusal !== undefined) return;
+    try {
+      this.#sink.plaintext(plaintext);
+    } catch (thrown) {
+      this.#refusal = { thrown };
+    }
   }
 
   #beginRecord(): void {
@@ -102,6 +113,7 @@ export class RecordReader {
   #endRecord(header: RecordHeader): void {
     this.#fill = 0;
     this.#opener.finish(this.#small.subarray(0, this.#opener.tagBytes));
+    if (this.#refusal !== undefined) throw this.#refusal.thrown;
     this.#stage = { kind: 'header' };
     this.#sink.accepted(header);
   }
