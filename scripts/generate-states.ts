@@ -7,7 +7,7 @@ type Table = Readonly<Record<string, Readonly<Record<string, { readonly to: read
 
 const MACHINES: Readonly<Record<string, { readonly table: Table; readonly otherwise: string }>> = {
   source: {
-    table: SOURCE_RULES as Table,
+    table: SOURCE_RULES,
     otherwise: `Every other pair has one answer (\`src/protocol/source/machine.ts\`): a message out of order, a
 failure, a closed connection, a deadline or a request to cancel aborts the migration in every state
 before Surrendering, with the code of what happened and what was expected, and leads to Aborting;
@@ -15,7 +15,7 @@ from Surrendering on the migration is never aborted: what cannot be settled lead
 Aborting and Ended ignore what still comes.`,
   },
   destination: {
-    table: DESTINATION_RULES as Table,
+    table: DESTINATION_RULES,
     otherwise: `Every other pair has one answer (\`src/protocol/destination/machine.ts\`): a message out of order,
 a failure, a closed connection, a deadline or a stopping daemon aborts the migration in every state
 before AwaitingSurrender and leads to Aborting; from AwaitingSurrender on nothing is destroyed: what

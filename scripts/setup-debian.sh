@@ -9,7 +9,7 @@ packages=(
 )
 
 installed() {
-  [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed ]]
+  [[ $(dpkg-query --show --showformat='${db:Status-Status}' "$1" 2>/dev/null) == installed* ]]
 }
 
 if ! command -v dpkg-query >/dev/null; then

@@ -82,7 +82,6 @@ export const CODES = {
   // Attestation
   ATT_FORMAT: entry('No common format of evidence is permitted.', 'Allow a common format in both configurations.', 'peer', false, refused),
   ATT_MALFORMED: entry('The evidence cannot be parsed.', 'Run the same version on both hosts; if it persists the peer is hostile.', 'peer', false, refused),
-  ATT_SIGNATURE: entry('The signature over the evidence is wrong.', 'Do not trust that host until this is explained.', 'peer', false, refused),
   ATT_NONCE_MISMATCH: entry('The evidence does not answer this challenge on this connection.', 'The evidence was replayed or relayed: do not trust that host until this is explained.', 'peer', false, refused),
   ATT_NOT_ALLOWED: entry('Evidence of that format is not permitted by policy.', 'Allow the format by name, or give the host a TPM.', 'operator', false, refused),
 

@@ -48,8 +48,8 @@ const refusals: Readonly<Record<string, readonly [Meddling, Code, 'refused' | 'f
     'refused',
   ],
   'the destination does not accept the evidence': [
-    { appraisal: { source: 'ATT_SIGNATURE' } },
-    'ATT_SIGNATURE',
+    { appraisal: { source: 'ATT_NONCE_MISMATCH' } },
+    'ATT_NONCE_MISMATCH',
     'refused',
   ],
   'the destination does not admit the VM': [{ refusal: 'NAME_TAKEN' }, 'NAME_TAKEN', 'refused'],
@@ -68,8 +68,8 @@ for (const [name, [meddling, code, outcome]] of Object.entries(refusals)) {
 
 void test('nothing about the guest is said before both appraisals passed', async (t) => {
   for (const appraisal of [
-    { source: 'ATT_SIGNATURE' },
-    { destination: 'ATT_SIGNATURE' },
+    { source: 'ATT_NONCE_MISMATCH' },
+    { destination: 'ATT_NONCE_MISMATCH' },
   ] as const) {
     const { sent } = new Pair({ appraisal }).run();
     t.notOk(sent.includes('OFFER'));
