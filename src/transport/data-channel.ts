@@ -8,7 +8,7 @@ import type { Socket } from 'node:net';
 import { JOIN_MS_MAX, JOIN_PENDING_MAX, JOIN_WAIT_MS_MAX } from '../base/limits.ts';
 import type { Clock } from '../base/ports.ts';
 import type { Join } from '../crypto/join-proof.ts';
-import { classifyTlsError } from '../crypto/pki/tls-error.ts';
+import { classifyTlsError, refusalOf } from '../crypto/pki/tls-error.ts';
 import { MigError } from '../protocol/error.ts';
 import { awaitJoin, checkPeer, joinFrame, type ExpectedPeer } from './join.ts';
 import { bindFirstFree, type PortRange } from './port-range.ts';
@@ -78,9 +78,7 @@ export async function listenDataChannel(
     noDelay: true,
   });
   server.on('connection', (socket: Socket) => pending.add(socket));
-  server.on('tlsClientError', (error) =>
-    onRefused(new MigError(classifyTlsError(error), error.message, { cause: error })),
-  );
+  server.on('tlsClientError', (error, socket) => onRefused(handshakeError(error, socket)));
   const port = await bindFirstFree(server, address, ports);
   const close = () => {
     waiting.cancel();
@@ -156,6 +154,14 @@ class Pending {
     for (const { socket } of this.#sockets.values()) socket.destroy();
     this.#sockets.clear();
   }
+}
+
+/** A connection dropped for its certificate fails with a mere reset: what was wrong is at the socket. */
+function handshakeError(cause: Error, socket: TLSSocket): MigError {
+  // Null, whatever its type says, as long as no certificate was judged.
+  const wasJudged = Boolean(socket.authorizationError);
+  const code = (wasJudged ? refusalOf(socket) : undefined) ?? classifyTlsError(cause);
+  return new MigError(code, cause.message, { cause });
 }
 
 /** The same for a TCP socket and for the TLS socket around it. */

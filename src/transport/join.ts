@@ -7,7 +7,7 @@
 import { timingSafeEqual, X509Certificate } from 'node:crypto';
 import type { TLSSocket } from 'node:tls';
 import { identityOf } from '../crypto/pki/spiffe.ts';
-import { classifyTlsError } from '../crypto/pki/tls-error.ts';
+import { classifyTlsError, refusalOf } from '../crypto/pki/tls-error.ts';
 import {
   JOIN_EXPORTER_BYTES,
   JOIN_EXPORTER_LABEL,
@@ -62,7 +62,8 @@ export async function awaitJoin(socket: TLSSocket, join: Join, role: JoinRole): 
 
 /** Who is at the other end must be the very host of the control session. Throws PEER_WRONG, CERT_INVALID. */
 export function checkPeer(socket: TLSSocket, expected: ExpectedPeer): void {
-  if (!socket.authorized) throw new MigError('CERT_INVALID', String(socket.authorizationError));
+  const refusal = refusalOf(socket);
+  if (refusal !== undefined) throw new MigError(refusal, String(socket.authorizationError));
   if (socket.alpnProtocol !== DATA_ALPN) throw new MigError('CHANNEL_JOIN', 'another protocol');
   const raw = socket.getPeerCertificate().raw as Buffer | undefined;
   if (raw === undefined) throw new MigError('CERT_INVALID', 'no certificate');

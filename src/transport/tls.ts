@@ -4,6 +4,7 @@
  * no resumption. It does not decide who may do what: who the peer is, is checked by its caller.
  */
 import { constants } from 'node:crypto';
+import { assert } from '../base/assert.ts';
 
 export const CONTROL_ALPN = 'migd/1';
 export const DATA_ALPN = 'migd-data/1';
@@ -20,20 +21,24 @@ export interface TlsIdentity {
 const GROUPS = 'X25519MLKEM768:X25519:P-256';
 const CIPHERS = 'TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256';
 
-const settings = (identity: TlsIdentity, alpn: string) => ({
-  minVersion: 'TLSv1.3' as const,
-  maxVersion: 'TLSv1.3' as const,
-  ciphers: CIPHERS,
-  honorCipherOrder: true,
-  ecdhCurve: GROUPS,
-  cert: identity.certPem,
-  key: identity.keyPem,
-  ca: identity.caPem,
-  crl: identity.crlPem,
-  ALPNProtocols: [alpn],
-  // Stated, so that NODE_TLS_REJECT_UNAUTHORIZED cannot turn it off.
-  rejectUnauthorized: true,
-});
+function settings(identity: TlsIdentity, alpn: string) {
+  // OpenSSL checks no revocation at all without a list.
+  assert(identity.crlPem !== '', 'an empty revocation list');
+  return {
+    minVersion: 'TLSv1.3' as const,
+    maxVersion: 'TLSv1.3' as const,
+    ciphers: CIPHERS,
+    honorCipherOrder: true,
+    ecdhCurve: GROUPS,
+    cert: identity.certPem,
+    key: identity.keyPem,
+    ca: identity.caPem,
+    crl: identity.crlPem,
+    ALPNProtocols: [alpn],
+    // Stated, so that NODE_TLS_REJECT_UNAUTHORIZED cannot turn it off.
+    rejectUnauthorized: true,
+  };
+}
 
 /**
  * Options of a connecting side. Our certificates name no DNS host: the peer's SPIFFE identity is

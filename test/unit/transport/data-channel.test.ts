@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { connect as tcpConnect } from 'node:net';
 import { connect as tlsConnect, type TLSSocket } from 'node:tls';
 import { test } from 'tap';
+import { AssertionFailed } from '../../../src/base/assert.ts';
 import { JOIN_PENDING_MAX, JOIN_WAIT_MS_MAX } from '../../../src/base/limits.ts';
 import type { Clock } from '../../../src/base/ports.ts';
 import type { Join } from '../../../src/crypto/join-proof.ts';
@@ -13,7 +14,12 @@ import {
   type DataListener,
 } from '../../../src/transport/data-channel.ts';
 import { JOIN_BYTES, joinFrame } from '../../../src/transport/join.ts';
-import { clientOptions, CONTROL_ALPN, DATA_ALPN } from '../../../src/transport/tls.ts';
+import {
+  clientOptions,
+  CONTROL_ALPN,
+  DATA_ALPN,
+  serverOptions,
+} from '../../../src/transport/tls.ts';
 import {
   makeHosts,
   MIGRATION_ID,
@@ -136,6 +142,23 @@ const rawTls = async (port: number, alpn = DATA_ALPN): Promise<TLSSocket> => {
   await once(socket, 'secureConnect');
   return socket;
 };
+
+void test('a refused certificate is told as such, not as a lost connection', async (t) => {
+  const refused: MigError[] = [];
+  const listener = await listen(refused);
+  const { caPem, crlPem } = a.identity;
+  const from = { ...foreign.a, identity: { ...foreign.a.identity, caPem, crlPem } };
+  await t.rejects(connect(listener.port, { from }));
+  t.match(refused, [{ code: 'CERT_INVALID' }]);
+  listener.close();
+});
+
+void test('no connection without a revocation list', (t) => {
+  const identity = { ...a.identity, crlPem: '' };
+  t.throws(() => clientOptions(identity, DATA_ALPN), AssertionFailed);
+  t.throws(() => serverOptions(identity, DATA_ALPN), AssertionFailed);
+  t.end();
+});
 
 void test('a proof is good on its own TLS connection only', async (t) => {
   const refused: MigError[] = [];
