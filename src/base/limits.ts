@@ -93,6 +93,8 @@ export const GUEST_BOOT_MS_MAX = 120_000;
 export const GUEST_START_MS_MAX = 60_000;
 /** One request to a guest's agent. */
 export const GUEST_REQUEST_MS_MAX = 60_000;
+/** What a guest process may say when it is ready, or why it is not. */
+export const GUEST_WORD_CHARS_MAX = 64 * 1024;
 /** What a guest may say about a failure of its own. */
 export const GUEST_DETAIL_CHARS_MAX = 1000;
 /** A guest process that was asked to end is killed after this. */

@@ -5,7 +5,7 @@ import type { z } from 'zod';
 import { STOP_MS_MAX } from '../base/limits.ts';
 import { MiB } from '../base/units.ts';
 import type { VmPlace } from '../guest/driver.ts';
-import { ramDriver } from '../guest/ram/driver.ts';
+import { RamDriver } from '../guest/ram/driver.ts';
 import { Appraiser } from '../migration/appraiser.ts';
 import { Threads } from '../migration/data-plane/threads.ts';
 import { Inventory } from '../migration/inventory.ts';
@@ -45,7 +45,9 @@ async function run(config: Config): Promise<void> {
     memoryDir: path.join(config.memoryDir, name),
     stateDir: path.join(config.stateDir, 'vms', name),
   });
-  const inventory = new Inventory(store, ramDriver, place);
+  // A host that only sends makes no guest in a hurry.
+  const driver = new RamDriver({ keepSpare: config.role !== 'source' });
+  const inventory = new Inventory(store, driver, place);
   await inventory.recover();
   const threads = new Threads(SPARE_THREADS);
   const host = new Host({
@@ -53,7 +55,7 @@ async function run(config: Config): Promise<void> {
     clock: systemClock,
     random: systemRandom,
     store,
-    driver: ramDriver,
+    driver,
     inventory,
     threads,
     identity: () => identity,
@@ -140,6 +142,7 @@ async function run(config: Config): Promise<void> {
     await closeUnix();
     closeMetrics();
     await threads.close();
+    await driver.close();
     await store.close();
     removeIfEmpty(config.memoryDir);
     lock[Symbol.dispose]();

@@ -109,6 +109,8 @@ export interface GuestDriver {
   prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest>;
   /** The living guest of a place, after a restart of the daemon. */
   attach(place: VmPlace): Promise<Guest | undefined>;
+  /** Ends what was started ahead; guests run on. */
+  close(): Promise<void>;
 }
 
 /** Destroys a vTPM's files and what else of the VM is on disk; the facts go into the certificate. */

@@ -79,6 +79,7 @@ export const guestConfigSchema = z.strictObject({
   start: z.enum(['new', 'incoming']),
   memoryDir: z.string(),
   vtpmDir: z.string(),
+  logPath: z.string(),
   ramBytes: z.number().int(),
   vcpus: z.number().int().min(1).max(64),
   workload: workloadSchema,

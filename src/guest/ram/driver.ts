@@ -1,19 +1,7 @@
-/** The driver of embedded guests: starts their processes, finds them again, ends them. */
-import { spawn } from 'node:child_process';
+/** The driver of embedded guests: makes them, finds them again, speaks with them. */
 import { randomUUID } from 'node:crypto';
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Readable } from 'node:stream';
-import { fileURLToPath } from 'node:url';
-import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX } from '../../base/limits.ts';
 import type { VmDescriptor } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { VtpmCommand, VtpmReply } from '../../vtpm/command.ts';
@@ -30,27 +18,32 @@ import {
 } from '../driver.ts';
 import { guestConfigSchema, type GuestConfig } from './agent-protocol.ts';
 import { AgentClient } from './client.ts';
+import { processGone } from './guest-process.ts';
+import { Standby } from './standby.ts';
 
-const MAIN = fileURLToPath(new URL('process/main.ts', import.meta.url));
 const EXTEND_MS = 1000;
 
 const files = (place: VmPlace) => ({
   config: path.join(place.stateDir, 'guest.json'),
-  log: path.join(place.stateDir, 'guest.log'),
   pid: path.join(place.memoryDir, 'pid'),
   socket: path.join(place.memoryDir, 'agent.sock'),
 });
 
-export const ramDriver: GuestDriver = {
-  name: 'ram',
+export class RamDriver implements GuestDriver {
+  readonly name = 'ram';
+  readonly #standby: Standby;
 
-  create(spec: VmSpec, place: VmPlace): Promise<Guest> {
-    return launch(place, {
+  /** `keepSpare`: one guest process is kept ready, for whoever needs the next. */
+  constructor({ keepSpare }: { readonly keepSpare: boolean }) {
+    this.#standby = new Standby(keepSpare);
+  }
+
+  async create(spec: VmSpec, place: VmPlace): Promise<Guest> {
+    const guest = await this.#launch(place, {
+      ...placeOf(place),
       name: spec.name,
       vmId: randomUUID(),
       start: 'new',
-      memoryDir: place.memoryDir,
-      vtpmDir: vtpmPath(place),
       ramBytes: spec.memoryBytes,
       vcpus: spec.vcpus,
       workload: spec.workload,
@@ -60,8 +53,11 @@ export const ramDriver: GuestDriver = {
       dirtyTracking: spec.dirtyTracking,
       extendMs: EXTEND_MS,
     });
-  },
+    this.#standby.refillSoon();
+    return guest;
+  }
 
+  /** The next spare is started when this guest runs, or is gone. */
   prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest> {
     const [region, ...others] = descriptor.regions;
     if (region === undefined || others.length > 0 || descriptor.vtpm === null) {
@@ -69,12 +65,11 @@ export const ramDriver: GuestDriver = {
     }
     // A port of the source's machine means nothing here.
     const { workload } = descriptor;
-    return launch(place, {
+    return this.#launch(place, {
+      ...placeOf(place),
       name: descriptor.name,
       vmId: descriptor.vmId,
       start: 'incoming',
-      memoryDir: place.memoryDir,
-      vtpmDir: vtpmPath(place),
       ramBytes: region.bytes,
       vcpus: descriptor.vcpus,
       workload: workload.kind === 'kv' ? { kind: 'kv', port: 0 } : workload,
@@ -84,18 +79,54 @@ export const ramDriver: GuestDriver = {
       dirtyTracking: 'auto',
       extendMs: EXTEND_MS,
     });
-  },
+  }
 
   async attach(place: VmPlace): Promise<Guest | undefined> {
     try {
       const { config, pid } = files(place);
       const { ramBytes } = guestConfigSchema.parse(JSON.parse(readFileSync(config, 'utf8')));
-      return await RamGuest.attach(place, ramBytes, Number(readFileSync(pid, 'utf8')));
+      return await this.#attach(place, ramBytes, Number(readFileSync(pid, 'utf8')));
     } catch {
       return undefined;
     }
-  },
-};
+  }
+
+  close(): Promise<void> {
+    return this.#standby.close();
+  }
+
+  /** Makes a waiting process this guest. Leaves nothing behind when it fails. */
+  async #launch(place: VmPlace, config: GuestConfig): Promise<Guest> {
+    // What an earlier guest of that name left when its host went down is nobody's any more.
+    rmSync(place.memoryDir, { recursive: true, force: true });
+    await destroyVtpm(place);
+    mkdirSync(place.memoryDir, { recursive: true, mode: 0o700 });
+    mkdirSync(place.stateDir, { recursive: true, mode: 0o700 });
+    const { config: file, pid: pidFile } = files(place);
+    try {
+      writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+      const pid = await this.#standby.take().assign(path.resolve(file));
+      writeFileSync(pidFile, String(pid), { mode: 0o600 });
+      return await this.#attach(place, config.ramBytes, pid);
+    } catch (thrown) {
+      this.#standby.refillSoon();
+      rmSync(place.memoryDir, { recursive: true, force: true });
+      await destroyVtpm(place);
+      throw thrown;
+    }
+  }
+
+  #attach(place: VmPlace, ramBytes: number, pid: number): Promise<Guest> {
+    return RamGuest.attach(place, ramBytes, pid, () => this.#standby.refillSoon());
+  }
+}
+
+/** Where the guest's files are; absolute, for it has another working folder. */
+const placeOf = (place: VmPlace): Pick<GuestConfig, 'memoryDir' | 'vtpmDir' | 'logPath'> => ({
+  memoryDir: path.resolve(place.memoryDir),
+  vtpmDir: path.resolve(vtpmPath(place)),
+  logPath: path.resolve(place.stateDir, 'guest.log'),
+});
 
 function imageBytes(file: string | undefined): number {
   if (file === undefined) return 0;
@@ -104,70 +135,12 @@ function imageBytes(file: string | undefined): number {
   return found.size;
 }
 
-/** Starts a guest process and waits for its first word. Leaves nothing behind when it fails. */
-async function launch(place: VmPlace, config: GuestConfig): Promise<Guest> {
-  // What an earlier guest of that name left when its host went down is nobody's any more.
-  rmSync(place.memoryDir, { recursive: true, force: true });
-  await destroyVtpm(place);
-  mkdirSync(place.memoryDir, { recursive: true, mode: 0o700 });
-  mkdirSync(place.stateDir, { recursive: true, mode: 0o700 });
-  try {
-    const pid = await startProcess(place, config);
-    writeFileSync(files(place).pid, String(pid), { mode: 0o600 });
-    return await RamGuest.attach(place, config.ramBytes, pid);
-  } catch (thrown) {
-    rmSync(place.memoryDir, { recursive: true, force: true });
-    await destroyVtpm(place);
-    throw thrown;
-  }
-}
-
-async function startProcess(place: VmPlace, config: GuestConfig): Promise<number> {
-  const { config: file, log } = files(place);
-  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
-  const out = openSync(log, 'a', 0o600);
-  // A session of its own and an empty environment: it outlives the daemon and inherits nothing.
-  const child = spawn(process.execPath, [MAIN, file], {
-    detached: true,
-    env: {},
-    stdio: ['ignore', out, out, 'pipe'],
-  });
-  closeSync(out);
-  const { pid } = child;
-  try {
-    const word = await firstWord(child.stdio[3] as Readable);
-    if (pid === undefined || !('ready' in word)) {
-      throw MigError.named(word['code'] ?? '', word['detail'] ?? '', 'GUEST_FAILED');
-    }
-    child.unref();
-    return pid;
-  } catch (thrown) {
-    child.kill('SIGKILL');
-    throw thrown;
-  }
-}
-
-/** What the process says on descriptor 3 before it closes it. */
-async function firstWord(stream: Readable): Promise<Record<string, string>> {
-  const timer = setTimeout(
-    () => stream.destroy(new MigError('GUEST_SILENT', 'it did not start')),
-    GUEST_START_MS_MAX,
-  );
-  try {
-    let text = '';
-    for await (const chunk of stream) text += String(chunk);
-    if (text === '') throw new MigError('GUEST_FAILED', 'it ended before it was ready');
-    return JSON.parse(text) as Record<string, string>;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
 class RamGuest implements Guest {
   readonly memory: GuestMemory;
   readonly #place: VmPlace;
   readonly #client: AgentClient;
   readonly #pid: number;
+  readonly #settled: () => void;
   #paused: boolean;
 
   private constructor(
@@ -176,11 +149,13 @@ class RamGuest implements Guest {
     client: AgentClient,
     pid: number,
     paused: boolean,
+    settled: () => void,
   ) {
     this.#place = place;
     this.#client = client;
     this.#pid = pid;
     this.#paused = paused;
+    this.#settled = settled;
     this.memory = {
       ramPath: path.join(place.memoryDir, 'ram'),
       ramBytes,
@@ -188,11 +163,17 @@ class RamGuest implements Guest {
     };
   }
 
-  static async attach(place: VmPlace, ramBytes: number, pid: number): Promise<RamGuest> {
+  /** `settled` is called when it begins to run, and when it is gone. */
+  static async attach(
+    place: VmPlace,
+    ramBytes: number,
+    pid: number,
+    settled: () => void,
+  ): Promise<RamGuest> {
     const client = await AgentClient.connect(files(place).socket);
     try {
       const { state } = await client.request({ op: 'status' });
-      return new RamGuest(place, ramBytes, client, pid, state !== 'running');
+      return new RamGuest(place, ramBytes, client, pid, state !== 'running', settled);
     } catch (thrown) {
       client.close();
       throw thrown;
@@ -236,6 +217,7 @@ class RamGuest implements Guest {
   async resume(): Promise<void> {
     await this.#client.request({ op: 'resume' });
     this.#paused = false;
+    this.#settled();
   }
 
   async throttle(percent: number): Promise<void> {
@@ -260,30 +242,11 @@ class RamGuest implements Guest {
 
   async destroy(): Promise<void> {
     await this.#client.request({ op: 'quit' }).catch(() => undefined);
-    await processGone(this.#pid, files(this.#place).config);
+    await processGone(this.#pid, this.#place.memoryDir);
     this.#client.close();
     // The last name and the last mapping gone, tmpfs frees the pages; the kernel zeroes a page before
     // anyone gets it again.
     rmSync(this.#place.memoryDir, { recursive: true, force: true });
-  }
-}
-
-/** Waits for the end of a process, which need not be our child; kills it after a limit. */
-async function processGone(pid: number, config: string): Promise<void> {
-  const deadline = performance.now() + GUEST_QUIT_MS_MAX;
-  while (isGuest(pid, config)) {
-    if (performance.now() > deadline) process.kill(pid, 'SIGKILL');
-    await new Promise((resolve) => {
-      setTimeout(resolve, 1);
-    });
-  }
-}
-
-/** Whether `pid` is still the guest of that configuration: numbers of processes are used again. */
-function isGuest(pid: number, config: string): boolean {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(`\0${config}\0`);
-  } catch {
-    return false;
+    this.#settled();
   }
 }

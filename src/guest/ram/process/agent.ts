@@ -17,21 +17,9 @@ export function serveAgent(machine: Machine, path: string, quit: () => void): Pr
   let turn: Promise<unknown> = Promise.resolve();
 
   const answer = async (frame: unknown, socket: Socket): Promise<void> => {
-    const parsed = agentRequestSchema.safeParse(frame);
-    if (!parsed.success) {
-      socket.destroy();
-      return;
-    }
-    const { id } = parsed.data;
-    try {
-      const result = await perform(machine, parsed.data, quit);
-      socket.write(encodeFrame({ id, result }));
-    } catch (thrown) {
-      const { code, detail } = MigError.from(thrown, 'GUEST_FAILED');
-      socket.write(
-        encodeFrame({ id, error: { code, detail: detail.slice(0, GUEST_DETAIL_CHARS_MAX) } }),
-      );
-    }
+    const reply = await answerTo(machine, frame, quit);
+    if (reply === undefined) socket.destroy();
+    else socket.write(encodeFrame(reply));
   };
 
   const server = createServer((socket) => {
@@ -52,6 +40,23 @@ export function serveAgent(machine: Machine, path: string, quit: () => void): Pr
       resolve(server);
     });
   });
+}
+
+/** The reply to one frame; undefined when it is no request. Never throws. */
+export async function answerTo(
+  machine: Machine,
+  frame: unknown,
+  quit: () => void,
+): Promise<object | undefined> {
+  const parsed = agentRequestSchema.safeParse(frame);
+  if (!parsed.success) return undefined;
+  const { id } = parsed.data;
+  try {
+    return { id, result: await perform(machine, parsed.data, quit) };
+  } catch (thrown) {
+    const { code, detail } = MigError.from(thrown, 'GUEST_FAILED');
+    return { id, error: { code, detail: detail.slice(0, GUEST_DETAIL_CHARS_MAX) } };
+  }
 }
 
 async function perform(
@@ -76,7 +81,7 @@ async function perform(
       await machine.pause();
       return {};
     case 'resume':
-      machine.resume();
+      await machine.resume();
       return {};
     case 'throttle':
       machine.throttle(request.percent);

@@ -3,7 +3,7 @@
  * It does what it is told, one thing at a time, and knows nothing of sockets or migrations.
  */
 import { createHash } from 'node:crypto';
-import { Worker } from 'node:worker_threads';
+import type { Worker } from 'node:worker_threads';
 import type { Clock, Random } from '../../../base/ports.ts';
 import { GUEST_ACKNOWLEDGE_MS_MAX, GUEST_BOOT_MS_MAX } from '../../../base/limits.ts';
 import { PAGE_BYTES } from '../../../base/units.ts';
@@ -32,11 +32,14 @@ export interface MachineParts {
   readonly random: Random;
   readonly ram: { readonly address: bigint; readonly view: ArrayBuffer };
   readonly exchange: ArrayBuffer;
+  /** A thread that waits for its {@link VcpuInput}. */
+  readonly vcpuThread: () => Worker;
 }
 
 export class Machine {
   readonly #config: GuestConfig;
   readonly #clock: Clock;
+  readonly #vcpuThread: () => Worker;
   readonly #layout: RamLayout;
   readonly #ram: MachineParts['ram'];
   readonly #state: Buffer;
@@ -52,9 +55,10 @@ export class Machine {
   #kvAddress: string | null = null;
   #lifecycle: 'running' | 'paused' | 'incoming';
 
-  constructor({ config, clock, random, ram, exchange }: MachineParts) {
+  constructor({ config, clock, random, ram, exchange, vcpuThread }: MachineParts) {
     this.#config = config;
     this.#clock = clock;
+    this.#vcpuThread = vcpuThread;
     this.#layout = ramLayout(config.ramBytes, config.imageBytes, config.workload);
     if (this.#layout.dataFirst > this.#layout.pages) {
       throw new MigError('REQUEST_INVALID', 'the image does not fit into the memory');
@@ -93,8 +97,6 @@ export class Machine {
     }
     void this.#mailbox.serve((index, event) => this.#tpm.extendEvent(index, event));
     await Promise.all(Array.from({ length: vcpus }, (_, vcpu) => this.#startVcpu(vcpu, failed)));
-    // Before its first pause is acknowledged a guest cannot be exported or resumed.
-    if (start === 'incoming') await this.#allAcknowledged();
   }
 
   describe(): VmDescriptor {
@@ -161,7 +163,9 @@ export class Machine {
     this.#lifecycle = 'paused';
   }
 
-  resume(): void {
+  /** Throws GUEST_SILENT when a vCPU does not stand still, as before the start of its thread. */
+  async resume(): Promise<void> {
+    if (this.#lifecycle !== 'running') await this.#allAcknowledged();
     this.#lifecycle = 'running';
     this.#control.command = RUN;
   }
@@ -218,7 +222,7 @@ export class Machine {
     try {
       return { ...checkMemory(this.#ram.view, this.#layout), registerSum: this.#sum('versionSum') };
     } finally {
-      if (wasRunning) this.resume();
+      if (wasRunning) await this.resume();
     }
   }
 
@@ -260,7 +264,7 @@ export class Machine {
       dirtyLog: this.#dirtyLog,
       extendMs,
     };
-    const thread = new Worker(new URL('../vcpu.ts', import.meta.url), { workerData: input });
+    const thread = this.#vcpuThread();
     const booted = Promise.withResolvers<void>();
     const timer = this.#clock.after(GUEST_BOOT_MS_MAX, () =>
       booted.reject(new MigError('GUEST_SILENT', `vCPU ${vcpu} did not start`)),
@@ -274,6 +278,7 @@ export class Machine {
       booted.reject(new MigError('GUEST_FAILED', `vCPU ${vcpu}: ${error.message}`));
       failed(`vCPU ${vcpu}: ${error.message}`);
     });
+    thread.postMessage(input, []);
     try {
       if (start === 'new') await booted.promise;
     } finally {

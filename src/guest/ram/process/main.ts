@@ -1,44 +1,38 @@
 /**
- * The process of an embedded guest. It is started by the daemon with the path of its configuration,
- * says on descriptor 3 that it is ready (or why not), and from then on lives on its own.
+ * The process of an embedded guest. It is started ahead, by a daemon that does not know yet for which
+ * VM. One line on its standard input, the path of its configuration, makes it that VM's; it says on
+ * descriptor 3 that it is ready (or why not), and from then on lives on its own. When the input ends
+ * before, so does the process: a daemon that is gone leaves no spare behind.
  */
-import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readFileSync, readSync, writeSync } from 'node:fs';
+import { closeSync, readFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
-import type { Clock } from '../../../base/ports.ts';
-import { PAGE_BYTES } from '../../../base/units.ts';
-import { SharedMapping } from '../../../native/mapping.ts';
+import { redirectOutput } from '../../../native/descriptors.ts';
 import { MigError } from '../../../protocol/error.ts';
-import { exchangeLayout } from '../../exchange.ts';
 import { guestConfigSchema, type GuestConfig } from '../agent-protocol.ts';
-import { ramLayout } from '../layout.ts';
 import { serveAgent } from './agent.ts';
-import { Machine } from './machine.ts';
+import { assemble } from './assemble.ts';
+import { rehearse } from './rehearsal.ts';
+import { VcpuThreads } from './vcpu-threads.ts';
 
 const READY_FD = 3;
-const CHUNK_BYTES = 1024 * 1024;
 
-const clock: Clock = {
-  now: () => performance.now(),
-  wall: () => Date.now(),
-  after: (delayMs, fire) => {
-    const timer = setTimeout(fire, delayMs);
-    return { cancel: () => clearTimeout(timer) };
-  },
-};
-
-function loadImage(config: GuestConfig, ram: Buffer): void {
-  if (config.imagePath === null || config.start === 'incoming') return;
-  const { imageFirst } = ramLayout(config.ramBytes, config.imageBytes, config.workload);
-  const from = imageFirst * PAGE_BYTES;
-  const fd = openSync(config.imagePath, 'r');
-  for (let done = 0; done < config.imageBytes;) {
-    const length = Math.min(CHUNK_BYTES, config.imageBytes - done);
-    const read = readSync(fd, ram, from + done, length, done);
-    if (read === 0) throw new MigError('REQUEST_INVALID', 'the image became shorter');
-    done += read;
-  }
-  closeSync(fd);
+/** The path that the daemon writes; the process ends when it never comes. */
+function assignment(): { readonly file: Promise<string>; isThere: boolean } {
+  const come = Promise.withResolvers<string>();
+  const order = { file: come.promise, isThere: false };
+  let text = '';
+  process.stdin.setEncoding('utf8');
+  process.stdin.on('data', (chunk: string) => {
+    text += chunk;
+    const end = text.indexOf('\n');
+    if (end < 0 || order.isThere) return;
+    order.isThere = true;
+    come.resolve(text.slice(0, end));
+  });
+  process.stdin.on('end', () => {
+    if (!order.isThere) process.exit(0);
+  });
+  return order;
 }
 
 function failed(detail: string): never {
@@ -46,19 +40,11 @@ function failed(detail: string): never {
   process.exit(1);
 }
 
-async function start(config: GuestConfig): Promise<void> {
-  const ram = SharedMapping.create(path.join(config.memoryDir, 'ram'), config.ramBytes);
-  const { totalBytes } = exchangeLayout(config.ramBytes);
-  const exchange = SharedMapping.create(path.join(config.memoryDir, 'exchange'), totalBytes);
-  const view = ram.view();
-  loadImage(config, Buffer.from(view));
-  const machine = new Machine({
-    config,
-    clock,
-    random: { bytes: (count) => randomBytes(count) },
-    ram: { address: ram.address, view },
-    exchange: exchange.view(),
-  });
+async function start(config: GuestConfig, threads: VcpuThreads): Promise<void> {
+  redirectOutput(config.logPath);
+  // By this the daemon knows the process again: see guest-process.ts.
+  process.chdir(config.memoryDir);
+  const { machine } = assemble(config, () => threads.take());
   // The mappings end with the process: threads may use them to the last moment.
   const quit = () => {
     machine.stop();
@@ -74,9 +60,16 @@ const say = (word: object) => {
   closeSync(READY_FD);
 };
 
+const order = assignment();
+const threads = new VcpuThreads();
+// What was written already is read before the second turn of the event loop.
+await new Promise((resolve) => {
+  setTimeout(resolve, 0);
+});
+if (!order.isThere) await rehearse();
 try {
-  const file = process.argv[2] ?? '';
-  await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))));
+  const file = await order.file;
+  await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), threads);
   say({ ready: true });
 } catch (thrown) {
   const { code, detail } = MigError.from(thrown, 'GUEST_FAILED');

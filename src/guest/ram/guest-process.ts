@@ -1,0 +1,121 @@
+/**
+ * The operating system's side of a guest: starting its process, making it one VM's, waiting for its
+ * end. What the process does is in `process/`.
+ */
+import { spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { readlinkSync, realpathSync } from 'node:fs';
+import { Socket } from 'node:net';
+import { fileURLToPath } from 'node:url';
+import { z } from 'zod';
+import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX, GUEST_WORD_CHARS_MAX } from '../../base/limits.ts';
+import { MigError } from '../../protocol/error.ts';
+
+const here = import.meta.url;
+const MAIN = fileURLToPath(new URL(`process/main${here.slice(here.lastIndexOf('.'))}`, here));
+
+/** What the process says once. */
+const wordSchema = z.union([
+  z.strictObject({ ready: z.literal(true) }),
+  z.strictObject({ code: z.string().max(64), detail: z.string() }),
+]);
+
+/** A process that waits to be told which VM it is. */
+export class GuestProcess {
+  readonly #child: ChildProcess;
+  readonly #input: Socket;
+  readonly #words: Socket;
+
+  /** Does not keep this process alive, and ends by itself with it. */
+  constructor() {
+    // A session of its own and an empty environment: it outlives the daemon and inherits nothing.
+    this.#child = spawn(process.execPath, [MAIN], {
+      detached: true,
+      env: {},
+      stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
+    });
+    this.#child.on('error', () => undefined);
+    const [input, , , words] = this.#child.stdio;
+    if (!(input instanceof Socket) || !(words instanceof Socket)) throw new Error('no pipes');
+    this.#input = input;
+    this.#words = words;
+    input.on('error', () => undefined);
+    for (const each of [this.#child, input, words]) each.unref();
+  }
+
+  get isAlive(): boolean {
+    const { pid, exitCode, signalCode } = this.#child;
+    return pid !== undefined && exitCode === null && signalCode === null;
+  }
+
+  /**
+   * Makes it the guest of a configuration; resolves to its pid when it is ready. Throws the guest's own
+   * coded error, GUEST_FAILED, GUEST_SILENT; the process is then gone.
+   */
+  async assign(configPath: string): Promise<number> {
+    try {
+      this.#words.ref();
+      this.#input.end(`${configPath}\n`);
+      const word = await this.#firstWord();
+      if (!('ready' in word)) throw MigError.named(word.code, word.detail, 'GUEST_FAILED');
+      if (this.#child.pid === undefined) throw new MigError('GUEST_FAILED', 'it has no process');
+      return this.#child.pid;
+    } catch (thrown) {
+      this.#child.kill('SIGKILL');
+      throw MigError.from(thrown, 'GUEST_FAILED');
+    }
+  }
+
+  /** Ends it, unless it was assigned; resolves when it is gone. */
+  async end(): Promise<void> {
+    if (!this.isAlive) return;
+    this.#child.ref();
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), GUEST_QUIT_MS_MAX);
+    const exited = once(this.#child, 'exit');
+    this.#input.end();
+    await exited;
+    clearTimeout(timer);
+  }
+
+  /** What the process says on its descriptor 3 before it closes it. */
+  async #firstWord(): Promise<z.infer<typeof wordSchema>> {
+    const timer = setTimeout(
+      () => this.#words.destroy(new MigError('GUEST_SILENT', 'it did not start')),
+      GUEST_START_MS_MAX,
+    );
+    try {
+      let text = '';
+      for await (const chunk of this.#words) {
+        text += String(chunk);
+        if (text.length > GUEST_WORD_CHARS_MAX) throw new MigError('GUEST_FAILED', 'it babbles');
+      }
+      if (text === '') throw new MigError('GUEST_FAILED', 'it ended before it was ready');
+      return wordSchema.parse(JSON.parse(text));
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+}
+
+/** Waits for the end of a guest's process, which need not be our child; kills it after a limit. */
+export async function processGone(pid: number, memoryDir: string): Promise<void> {
+  const deadline = performance.now() + GUEST_QUIT_MS_MAX;
+  while (isGuest(pid, memoryDir)) {
+    if (performance.now() > deadline) process.kill(pid, 'SIGKILL');
+    await new Promise((resolve) => {
+      setTimeout(resolve, 1);
+    });
+  }
+}
+
+/**
+ * Whether `pid` is still the guest that lives in `memoryDir`, its working folder: numbers of processes
+ * are used again.
+ */
+function isGuest(pid: number, memoryDir: string): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(memoryDir);
+  } catch {
+    return false;
+  }
+}
