@@ -3,7 +3,7 @@
  * the source as if nothing had been asked, a destination with nothing of it, and a way that is free
  * for the next try. One proof for every case; it knows nothing of why a migration is refused.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import path from 'node:path';
 import type { MigrationEvent, MigrationResult, Phase } from '../../src/migration/report.ts';
 import { MiB } from '../../src/base/units.ts';
@@ -92,7 +92,9 @@ export async function isClean(t: Test, cluster: Cluster, host: string, vm: strin
   t.same(rows, [], `${vm} is not at ${host}`);
   t.same(filesBelow(path.join(stateDir, 'vms', vm)), [], `no state of ${vm} at ${host}`);
   t.same(filesBelow(path.join(memoryDir, vm)), [], `no memory of ${vm} at ${host}`);
-  t.same(guestProcesses(path.join(stateDir, 'vms', vm)), [], `no guest process at ${host}`);
+  for (const directory of [path.join(stateDir, 'vms', vm), path.join(memoryDir, vm)]) {
+    t.same(guestProcesses(directory), [], `no guest process at ${host}`);
+  }
 }
 
 /** Asks again and again, without a pause of its own, until it is so. Throws after a bound. */
@@ -108,11 +110,12 @@ export async function writesOf(api: Api, vm: string): Promise<number> {
   return (guest?.['registers'] as { writes: number } | undefined)?.writes ?? -1;
 }
 
-/** Processes whose command line names something below `directory`. */
+/** Processes that work in `directory` or name something below it in their command line. */
 export function guestProcesses(directory: string): string[] {
   return readdirSync('/proc').filter((pid) => {
     try {
-      return /^\d+$/.test(pid) && readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes(directory);
+      const cwd = readlinkSync(`/proc/${pid}/cwd`);
+      return `${cwd}\0${readFileSync(`/proc/${pid}/cmdline`, 'utf8')}`.includes(directory);
     } catch {
       return false;
     }
