@@ -272,6 +272,7 @@ export class IncomingMigration {
       });
       if (this.#secret === undefined) throw new Error('no keys yet');
       const receiver = await openReceiver({
+        silenceMs: this.#ports.silenceMs,
         migrationId: this.#record.migrationId,
         address: this.#conversation.localAddress,
         ports: this.#ports.dataPorts,

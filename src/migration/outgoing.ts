@@ -299,6 +299,7 @@ export class OutgoingMigration {
     const talk = this.#talk();
     if (this.#secret === undefined) throw new Error('no keys yet');
     const sender = await openSender({
+      silenceMs: this.#ports.silenceMs,
       migrationId: this.migrationId,
       peer: {
         host: talk.remoteAddress,

@@ -105,6 +105,11 @@ export class Relay {
     for (const socket of this.#sockets) socket.resetAndDestroy();
   }
 
+  /** Ends every connection in order, both ways, as TCP; what still comes is lost. */
+  finish(): void {
+    for (const socket of this.#sockets) socket.removeAllListeners('data').end();
+  }
+
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise<void>((resolve) => {

@@ -37,6 +37,8 @@ export interface ChannelSetup {
   readonly expected: ExpectedPeer;
   readonly memory: MappedMemory;
   readonly keys: ReleasedKeys;
+  /** A channel on which nothing moved for this long, while something was due, is dead. */
+  readonly silenceMs: number;
 }
 
 export interface SenderSetup extends ChannelSetup {
@@ -58,6 +60,8 @@ export type Command =
   | { readonly kind: 'sendRound'; readonly n: number; readonly what: RoundPages }
   | { readonly kind: 'sendFinal'; readonly n: number; readonly stateBytes: number }
   | { readonly kind: 'digest' }
+  /** The peer says that it has sent the ends of so many rounds, or everything. */
+  | { readonly kind: 'due'; readonly rounds: number | 'all' }
   | { readonly kind: 'limit'; readonly bytesPerSecond: number | undefined }
   | { readonly kind: 'close' };
 

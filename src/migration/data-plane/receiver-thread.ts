@@ -1,7 +1,6 @@
 /** A receiver's worker thread: listens for one channel, then receives until its end. */
 import type { TLSSocket } from 'node:tls';
 import { assert } from '../../base/assert.ts';
-import { CHANNEL_SILENCE_MS_MAX } from '../../base/limits.ts';
 import { DirectionKeys } from '../../crypto/key-schedule.ts';
 import { Opener } from '../../crypto/opener.ts';
 import { SUITES } from '../../crypto/suites.ts';
@@ -13,13 +12,21 @@ import { RamFile } from './ram-file.ts';
 import type { ReceiverSetup } from './messages.ts';
 import { Receiving } from './receiving.ts';
 import { RecordReader } from './record-reader.ts';
+import { Silence } from './silence.ts';
 import { threadClock } from './thread-clock.ts';
 import { report, reportFailure, type Duty } from './worker-port.ts';
+
+/** What has come of the transfer; nothing before the channel joined. */
+interface Progress {
+  receiving?: Receiving;
+}
 
 async function receive(
   setup: ReceiverSetup,
   keys: DirectionKeys,
   memory: GuestMemory,
+  progress: Progress,
+  silence: Silence,
 ): Promise<void> {
   const { address, ports, identity, expected, migrationId, channel } = setup;
   const listener = await listenDataChannel({
@@ -36,6 +43,9 @@ async function receive(
   const opener = new Opener({ suite: SUITES[setup.suite], keys, channel });
   const region = new RamFile(setup.ramPath, memory.ram.length);
   const receiving = new Receiving({ channel, opener, region, state: memory.state, report });
+  progress.receiving = receiving;
+  socket.on('data', () => silence.heard());
+  socket.setTimeout(setup.silenceMs);
   readAll(socket, new RecordReader(opener, receiving), receiving);
 }
 
@@ -59,7 +69,7 @@ function readAll(socket: TLSSocket, reader: RecordReader, receiving: Receiving):
       fail(MigError.from(thrown));
     }
   });
-  socket.setTimeout(CHANNEL_SILENCE_MS_MAX, () => {
+  socket.on('timeout', () => {
     if (reader.isWithin) fail(new MigError('PEER_SILENT', 'in the middle of a record'));
   });
   socket.on('end', () => lost('ended before the end of the data'));
@@ -72,10 +82,18 @@ export function runReceiver(setup: ReceiverSetup): Duty {
   const keys = DirectionKeys.receive(setup.keys);
   const memory = viewGuestMemory(setup.memory);
   const share = { index: setup.channel, of: setup.channels };
-  receive(setup, keys, memory).catch(reportFailure);
+  const progress: Progress = {};
+  const silence = new Silence(threadClock, setup.silenceMs, () =>
+    reportFailure(new MigError('PEER_SILENT', 'announced data does not come')),
+  );
+  receive(setup, keys, memory, progress, silence).catch(reportFailure);
   return {
     wipe: () => keys[Symbol.dispose](),
     obey: async (command) => {
+      if (command.kind === 'due') {
+        silence.watch(() => progress.receiving?.has(command.rounds) !== true);
+        return;
+      }
       assert(command.kind === 'digest', 'a command for a sender');
       report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
     },

@@ -3,7 +3,7 @@
  * is reserved and fresh. All promises reject with a coded error when any channel fails; `failed`
  * then resolves with it.
  */
-import { WORKER_START_MS_MAX } from '../../base/limits.ts';
+import { CHANNEL_SILENCE_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import { MigError } from '../../protocol/error.ts';
@@ -32,6 +32,7 @@ export interface ReceiverOptions {
   readonly memory: MemoryPlace;
   readonly clock: Clock;
   readonly threads: Threads;
+  readonly silenceMs?: number;
 }
 
 export class DataReceiver {
@@ -55,6 +56,7 @@ export class DataReceiver {
 
   /** Resolves when all of round `n` was accepted; to be asked for in order, once each. */
   async roundReceived(n: number): Promise<Round> {
+    this.#channels.send({ kind: 'due', rounds: n + 1 });
     const round = await this.#channels.nextRound();
     if (round.n !== n) throw new MigError('RECORD_ORDER', `round ${round.n}, expected ${n}`);
     return round;
@@ -65,6 +67,7 @@ export class DataReceiver {
     readonly stateBytes: number;
     readonly transcriptDigest: Buffer;
   }> {
+    this.#channels.send({ kind: 'due', rounds: 'all' });
     return this.#channels.nextFinal();
   }
 
@@ -95,6 +98,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       address,
       ports,
       ramPath: options.memory.ramPath,
+      silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
     };
     return new ChannelThread(options.threads.take(), setup, clock);
   });

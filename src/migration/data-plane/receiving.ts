@@ -53,6 +53,12 @@ export class Receiving implements RecordSink {
     return this.#stage.kind === 'ended';
   }
 
+  /** Whether the ends of so many rounds have come, or everything. */
+  has(due: number | 'all'): boolean {
+    if (due === 'all') return this.isEnded;
+    return this.#stage.kind !== 'round' || this.#stage.n >= due;
+  }
+
   begin(header: RecordHeader): void {
     const { kind, length } = header;
     this.#checkOrder(kind);

@@ -4,7 +4,6 @@
  */
 import type { TLSSocket } from 'node:tls';
 import { setImmediate } from 'node:timers/promises';
-import { CHANNEL_SILENCE_MS_MAX } from '../../base/limits.ts';
 import { MigError } from '../../protocol/error.ts';
 
 /** Records between two looks at what else this thread has to do. */
@@ -18,10 +17,10 @@ export class RecordWriter {
   #records = 0;
 
   /** `failed` is told once, also while nothing is being written. */
-  constructor(socket: TLSSocket, failed: (error: MigError) => void) {
+  constructor(socket: TLSSocket, silenceMs: number, failed: (error: MigError) => void) {
     this.#socket = socket;
     this.#failed = failed;
-    socket.setTimeout(CHANNEL_SILENCE_MS_MAX, () => {
+    socket.setTimeout(silenceMs, () => {
       if (this.#waiting !== undefined) this.fail(new MigError('PEER_SILENT', 'takes no data'));
     });
     socket.on('drain', () => this.#waiting?.resolve());

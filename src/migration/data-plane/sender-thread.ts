@@ -3,6 +3,7 @@ import { CHANNEL_QUEUE_BYTES_MAX } from '../../base/limits.ts';
 import { DirectionKeys } from '../../crypto/key-schedule.ts';
 import { Sealer } from '../../crypto/sealer.ts';
 import { SUITES } from '../../crypto/suites.ts';
+import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
 import type { Share } from '../../pages/share.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
@@ -34,7 +35,7 @@ async function join(setup: SenderSetup, held: Held): Promise<Sending> {
     highWaterMark: CHANNEL_QUEUE_BYTES_MAX,
   });
   const sealer = new Sealer({ suite: SUITES[setup.suite], keys, channel });
-  const writer = new RecordWriter(socket, reportFailure);
+  const writer = new RecordWriter(socket, setup.silenceMs, reportFailure);
   report({ kind: 'joined' });
   return new Sending({ sealer, writer, report, ...held });
 }
@@ -65,6 +66,8 @@ export function runSender(setup: SenderSetup): Duty {
           report({ kind: 'final', stateBytes: command.stateBytes, tag });
           return;
         }
+        case 'due':
+          throw new MigError('INTERNAL', 'a command for a receiver');
         case 'digest':
           report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
       }

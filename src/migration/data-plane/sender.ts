@@ -2,7 +2,7 @@
  * The source's handle on the data plane: N channels, a worker thread each, that share the pages. All
  * promises reject with a coded error when any channel fails; `failed` then resolves with it.
  */
-import { JOIN_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.ts';
+import { CHANNEL_SILENCE_MS_MAX, JOIN_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import type { MigError } from '../../protocol/error.ts';
@@ -38,6 +38,7 @@ export interface SenderOptions {
   readonly memory: MemoryPlace;
   readonly clock: Clock;
   readonly threads: Threads;
+  readonly silenceMs?: number;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -125,6 +126,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       keys: secret.channelKeys(channel, 'to-destination').release(),
       host,
       port,
+      silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
     };
     return new ChannelThread(options.threads.take(), setup, clock, ({ pages, bytes }) => {
       progress[channel] = { pages, bytesSent: bytes };
