@@ -8,7 +8,12 @@ import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import type { Logger } from 'pino';
 import { WebSocketServer, type WebSocket } from 'ws';
-import { CONNECTIONS_MAX, CONNECT_MS_MAX, MESSAGE_BYTES_MAX } from '../base/limits.ts';
+import {
+  API_FRAME_BYTES_MAX,
+  CONNECTIONS_MAX,
+  CONNECT_MS_MAX,
+  MESSAGE_BYTES_MAX,
+} from '../base/limits.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
 import { refusalOf } from '../crypto/pki/tls-error.ts';
 import { MigError } from '../protocol/error.ts';
@@ -65,12 +70,7 @@ export async function listenTls(input: {
       'handshake failed',
     );
   });
-  const sockets = new WebSocketServer({
-    noServer: true,
-    maxPayload: MESSAGE_BYTES_MAX,
-    perMessageDeflate: false,
-    clientTracking: true,
-  });
+  const sockets = { host: framed(MESSAGE_BYTES_MAX), operator: framed(API_FRAME_BYTES_MAX) };
   server.on('upgrade', (request, stream, head) => {
     try {
       route({ request, stream, head, sockets, doors });
@@ -88,7 +88,9 @@ export async function listenTls(input: {
     address: typeof bound === 'object' && bound !== null ? `${host}:${bound.port}` : host,
     renew: (renewed) => server.setSecureContext(serverOptions(renewed, CONTROL_ALPN)),
     close: () => {
-      for (const socket of sockets.clients) socket.terminate();
+      for (const { clients } of Object.values(sockets)) {
+        for (const socket of clients) socket.terminate();
+      }
       server.closeAllConnections();
       return new Promise((resolve) => {
         server.close(() => resolve());
@@ -97,11 +99,20 @@ export async function listenTls(input: {
   };
 }
 
+/** Accepts WebSockets whose frames are of at most `maxPayload` bytes. */
+const framed = (maxPayload: number) =>
+  new WebSocketServer({
+    noServer: true,
+    maxPayload,
+    perMessageDeflate: false,
+    clientTracking: true,
+  });
+
 function route(input: {
   readonly request: IncomingMessage;
   readonly stream: Duplex;
   readonly head: Buffer;
-  readonly sockets: WebSocketServer;
+  readonly sockets: { readonly host: WebSocketServer; readonly operator: WebSocketServer };
   readonly doors: Doors;
 }): void {
   const { request, stream, head, sockets, doors } = input;
@@ -113,13 +124,15 @@ function route(input: {
     const refusal = doors.refusal();
     if (refusal !== undefined) throw refusal;
     const peer = hostPeer(stream);
-    sockets.handleUpgrade(request, stream, head, (socket) => {
+    sockets.host.handleUpgrade(request, stream, head, (socket) => {
       doors.host(new ControlChannel(socket, stream, peer));
     });
     return;
   }
   if (identity.kind === 'operator' && request.url === API_PATH) {
-    sockets.handleUpgrade(request, stream, head, (socket) => doors.operator(socket, identity.name));
+    sockets.operator.handleUpgrade(request, stream, head, (socket) =>
+      doors.operator(socket, identity.name),
+    );
     return;
   }
   throw new MigError('CERT_INVALID', `${identity.kind} ${identity.name} at ${request.url}`);

@@ -71,7 +71,11 @@ export class Api {
   }
 
   static async connect(socketPath: string): Promise<Api> {
-    const socket = new WebSocket(`ws+unix:${socketPath}:/api`);
+    return Api.over(new WebSocket(`ws+unix:${socketPath}:/api`));
+  }
+
+  /** On a connection that is being opened, whoever opens it. */
+  static async over(socket: WebSocket): Promise<Api> {
     await once(socket, 'open');
     return new Api(socket);
   }
