@@ -23,7 +23,7 @@ import { listenTls } from './listener.ts';
 import { makeLog } from './log.ts';
 import { makeMetrics, serveMetrics } from './metrics.ts';
 import { operations } from './operations.ts';
-import { METHODS } from './api/schema.ts';
+import type { METHODS } from './api/schema.ts';
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),

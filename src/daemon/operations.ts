@@ -61,17 +61,6 @@ export function operations(parts: OperationParts): Operations {
     return inventory.running(name).guest;
   };
 
-  const follow = async (
-    outgoing: ReturnType<Host['migrate']>,
-    { emit, signal }: Call,
-  ): Promise<unknown> => {
-    const stop = outgoing.events.listen((event) => {
-      if (event.event !== 'result') emit(event);
-    });
-    signal.addEventListener('abort', stop, { once: true });
-    return outgoing.result.finally(stop);
-  };
-
   return {
     hello: (): Promise<DaemonView> =>
       Promise.resolve({
@@ -142,6 +131,18 @@ export function operations(parts: OperationParts): Operations {
         ),
       ),
   };
+}
+
+/** Passes the events of a migration on to the caller while he listens; returns its result. */
+async function follow(
+  outgoing: ReturnType<Host['migrate']>,
+  { emit, signal }: Call,
+): Promise<unknown> {
+  const stop = outgoing.events.listen((event) => {
+    if (event.event !== 'result') emit(event);
+  });
+  signal.addEventListener('abort', stop, { once: true });
+  return outgoing.result.finally(stop);
 }
 
 function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {

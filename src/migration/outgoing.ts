@@ -451,13 +451,14 @@ export class OutgoingMigration {
     });
     const { code, detail } = ended;
     this.#record = { ...this.#record, code, detail, result };
-    void this.#ports.store
-      .write({ migration: this.#record })
-      .catch(() => undefined)
-      .then(() => {
-        this.#emit(result);
-        this.#finished.resolve(result);
-      });
+    void this.#finish(result);
     return undefined;
+  }
+
+  /** The result is on record, where that is possible, before anyone is told. */
+  async #finish(result: MigrationResult): Promise<void> {
+    await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
+    this.#emit(result);
+    this.#finished.resolve(result);
   }
 }

@@ -26,7 +26,7 @@ export class Runner<S extends Kinded, E extends Kinded, F extends Kinded> {
   readonly #fail: (failure: Failure) => E;
   readonly #observe: (state: S) => void;
   readonly #queue: E[] = [];
-  readonly #underWay = new Set<Promise<void>>();
+  readonly #underWay = new Set<Promise<E | undefined>>();
   #state: S;
   #busy = false;
 
@@ -96,16 +96,14 @@ export class Runner<S extends Kinded, E extends Kinded, F extends Kinded> {
   }
 
   #follow(pending: Promise<E | undefined>): void {
-    const followed = pending
-      .then(
-        (event) => event,
-        (thrown: unknown) => this.#failed(thrown),
-      )
-      .then((event) => {
-        this.#underWay.delete(followed);
-        if (event !== undefined) this.dispatch(event);
-      });
-    this.#underWay.add(followed);
+    this.#underWay.add(pending);
+    void this.#take(pending);
+  }
+
+  async #take(pending: Promise<E | undefined>): Promise<void> {
+    const event = await pending.catch((thrown: unknown) => this.#failed(thrown));
+    this.#underWay.delete(pending);
+    if (event !== undefined) this.dispatch(event);
   }
 
   #failed(thrown: unknown): E {

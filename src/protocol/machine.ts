@@ -30,6 +30,23 @@ export type Rules<S extends Kinded, E extends Kinded, F extends Kinded, K extend
   };
 };
 
+/** What an event means to every state that has no rule of its own for it. */
+export type Answers<S extends Kinded, E extends Kinded, F extends Kinded> = {
+  readonly [On in E['kind']]?: (state: S, event: OfKind<E, On>) => Step<S, F>;
+};
+
+/** The answer of the table, if it has one for this kind of event. */
+export function answer<S extends Kinded, E extends Kinded, F extends Kinded>(
+  answers: Answers<S, E, F>,
+  state: S,
+  event: E,
+): Step<S, F> | undefined {
+  const given = answers as Readonly<
+    Record<string, ((state: S, event: E) => Step<S, F>) | undefined>
+  >;
+  return given[event.kind]?.(state, event);
+}
+
 /** A machine's transition function over a whole table. */
 export function machine<S extends Kinded, E extends Kinded, F extends Kinded>(
   rules: Rules<S, E, F, S['kind']>,
@@ -41,7 +58,7 @@ export function machine<S extends Kinded, E extends Kinded, F extends Kinded>(
     if (rule === undefined) return otherwise(state, event, Object.keys(row));
     const step = rule.run(state, event);
     assert(
-      rule.to.includes(step.state.kind as S['kind']),
+      rule.to.includes(step.state.kind),
       `${state.kind} × ${event.kind} led to ${step.state.kind}`,
     );
     return step;

@@ -41,11 +41,11 @@ class LmdbStore implements RecordStore {
       overlappingSync: false,
       maxDbs: 4,
     });
-    const meta = this.#root.openDB<unknown, string>({ name: 'meta' });
+    const meta = this.#root.openDB<number, string>({ name: 'meta' });
     const version = meta.get('version');
     if (version === undefined) meta.putSync('version', SCHEMA_VERSION);
     else if (version !== SCHEMA_VERSION) {
-      throw new MigError('STORE_FAILED', `records of version ${String(version)}`);
+      throw new MigError('STORE_FAILED', `records of version ${version}`);
     }
     this.#vms = this.#root.openDB({ name: 'vms' });
     this.#migrations = this.#root.openDB({ name: 'migrations' });

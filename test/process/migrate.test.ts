@@ -94,4 +94,4 @@ void test('every suite, one to three channels, both kinds of dirty tracking', as
 const pcr = (detail: { guest: Readonly<Record<string, unknown>> | null }, index: number): unknown =>
   (detail.guest?.['pcrs'] as Record<string, string> | undefined)?.[index];
 const writes = (detail: { guest: Readonly<Record<string, unknown>> | null }): number =>
-  (detail.guest?.['registers'] as { writes: number }).writes;
+  (detail.guest?.['registers'] as { writes: number } | undefined)?.writes ?? 0;

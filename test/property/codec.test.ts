@@ -1,5 +1,5 @@
 /** Whatever bytes arrive, the codec gives a valid message or a coded error, never anything else. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { test } from 'tap';
 import { MESSAGE_BYTES_MAX } from '../../src/base/limits.ts';
 import { decodeMessage, encodeMessage } from '../../src/protocol/codec.ts';
@@ -7,13 +7,13 @@ import { MigError } from '../../src/protocol/error.ts';
 import { MESSAGE_TYPES, type Message } from '../../src/protocol/messages.ts';
 import { MESSAGE_SAMPLES } from '../unit/protocol/samples.ts';
 
-const CODED = ['MESSAGE_MALFORMED', 'MESSAGE_TOO_LARGE', 'MESSAGE_UNKNOWN'];
+const CODED = new Set<string>(['MESSAGE_MALFORMED', 'MESSAGE_TOO_LARGE', 'MESSAGE_UNKNOWN']);
 
 const decodes = (frame: Uint8Array): Message | undefined => {
   try {
     return decodeMessage(frame);
   } catch (thrown) {
-    if (thrown instanceof MigError && CODED.includes(thrown.code)) return undefined;
+    if (thrown instanceof MigError && CODED.has(thrown.code)) return undefined;
     throw thrown;
   }
 };

@@ -1,5 +1,5 @@
 /** Quantities: every written form means its exact number, everything else is refused with USAGE. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { test } from 'tap';
 import {
   formatDuration,

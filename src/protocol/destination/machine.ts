@@ -3,7 +3,7 @@
  * as the source's.
  */
 import { MigError } from '../error.ts';
-import { machine, type Step } from '../machine.ts';
+import { answer, machine, type Answers, type Step } from '../machine.ts';
 import { MESSAGE_TYPES } from '../messages.ts';
 import { abort, completed, doubt } from './abort.ts';
 import { attestation } from './attestation.ts';
@@ -59,33 +59,33 @@ function settle(state: State, code: Parameters<typeof abort>[1], detail: string)
   return mayHoldTheOnlyCopy(state) ? doubt(state, code, detail) : abort(state, code, detail);
 }
 
+const ANSWERS: Answers<State, Event, Effect> = {
+  failed: (state, { code, detail }) => settle(state, code, detail),
+  peerClosed: (state, { code, detail }) =>
+    // ACTIVE may be durable already: the VM is started whether or not the source listens.
+    state.kind === 'Activating' || state.kind === 'Starting'
+      ? ignored(state)
+      : settle(state, code, detail),
+  deadlinePassed: (state) => settle(state, 'PEER_SILENT', state.kind),
+  cancelRequested: (state, { code }) =>
+    mayHoldTheOnlyCopy(state) ? ignored(state) : abort(state, code, ''),
+  ABORT: (state, { message: { code: named, detail } }) => {
+    const { code } = MigError.named(named, detail, 'PEER_CLOSED');
+    return mayHoldTheOnlyCopy(state)
+      ? settle(state, code, detail)
+      : abort(state, code, detail, 'say nothing');
+  },
+};
+
 /** What happens to an event that the state has no rule for. */
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
   if (state.kind === 'Ended' || state.kind === 'Aborting') return ignored(state);
-  switch (event.kind) {
-    case 'failed':
-      return settle(state, event.code, event.detail);
-    case 'peerClosed':
-      // ACTIVE may be durable already: the VM is started whether or not the source listens.
-      if (state.kind === 'Activating' || state.kind === 'Starting') return ignored(state);
-      return settle(state, event.code, event.detail);
-    case 'deadlinePassed':
-      return settle(state, 'PEER_SILENT', state.kind);
-    case 'cancelRequested':
-      return mayHoldTheOnlyCopy(state) ? ignored(state) : abort(state, event.code, '');
-    case 'ABORT': {
-      const { code } = MigError.named(event.message.code, event.message.detail, 'PEER_CLOSED');
-      if (mayHoldTheOnlyCopy(state)) return settle(state, code, event.message.detail);
-      return abort(state, code, event.message.detail, 'say nothing');
-    }
-    default:
-      if (!isMessage(event)) return ignored(state);
-      return settle(
-        state,
-        'MESSAGE_UNEXPECTED',
-        `${event.kind}, expected ${expected.join(' or ')}`,
-      );
-  }
+  return (
+    answer(ANSWERS, state, event) ??
+    (isMessage(event)
+      ? settle(state, 'MESSAGE_UNEXPECTED', `${event.kind}, expected ${expected.join(' or ')}`)
+      : ignored(state))
+  );
 }
 
 export const stepDestination = machine<State, Event, Effect>(DESTINATION_RULES, otherwise);

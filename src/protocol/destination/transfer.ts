@@ -58,7 +58,7 @@ export const transfer: DestinationRules<
   Receiving: {
     ROUND_END: {
       to: ['ConfirmingRound', 'Aborting'],
-      run: (state, { message: { type: _, ...end } }) => {
+      run: (state, { message: end }) => {
         const { plan, migrationId, agreed, subject, verify, round } = state;
         if (end.round !== round) {
           return abort(state, 'MESSAGE_UNEXPECTED', `ROUND_END ${end.round}, expected ${round}`);
@@ -74,7 +74,7 @@ export const transfer: DestinationRules<
     },
     FINAL: {
       to: ['ConfirmingFinal', 'Aborting'],
-      run: (state, { message: { type: _, signature, ...final } }) => {
+      run: (state, { message: final }) => {
         const { plan, migrationId, agreed, subject, verify, round } = state;
         if (final.round !== round) {
           return abort(state, 'MESSAGE_UNEXPECTED', `FINAL ${final.round}, expected ${round}`);
@@ -85,7 +85,7 @@ export const transfer: DestinationRules<
           final.stateBytes,
           final.memoryDigest,
         );
-        if (!plan.signedByPeer(statement, signature)) {
+        if (!plan.signedByPeer(statement, final.signature)) {
           return abort(state, 'SIGNATURE_INVALID', 'final');
         }
         return {

@@ -2,8 +2,9 @@
  * The source's machine: the phases' rules composed, and one answer for everything else. Pure:
  * `(state, event)` in, `(state, effects)` out; the engine in src/migration carries the effects out.
  */
+import type { Code } from '../codes.ts';
 import { MigError } from '../error.ts';
-import { machine, type Step } from '../machine.ts';
+import { answer, machine, type Answers, type Step } from '../machine.ts';
 import { MESSAGE_TYPES } from '../messages.ts';
 import { abort, doubt, refusedByPeer } from './abort.ts';
 import { attestation } from './attestation.ts';
@@ -49,43 +50,42 @@ const ignored = (state: State): Step<State, Effect> => ({ state, effects: [] });
 
 const isMessage = (event: Event): boolean => (MESSAGE_TYPES as string[]).includes(event.kind);
 
+/** How a state ends when its migration cannot go on in order. */
+const settle = (state: State, code: Code, detail: string): Step<State, Effect> =>
+  mayHaveSurrendered(state) ? doubt(state, code, detail) : abort(state, code, detail);
+
+const ANSWERS: Answers<State, Event, Effect> = {
+  failed: (state, { code, detail }) =>
+    // The record of the surrender could not be written: no token left, so the VM stays here.
+    state.kind === 'Surrendering' ? abort(state, code, detail) : settle(state, code, detail),
+  peerClosed: (state, { code, detail }) => {
+    // Once ACTIVATED came the destination is not needed any more to finish.
+    if (state.kind === 'Deleting' || state.kind === 'RecordingGone') return ignored(state);
+    // A token that was not sent cannot be used; sending it will fail and then it is in doubt.
+    if (state.kind === 'Surrendering') return ignored(state);
+    return settle(state, code, detail);
+  },
+  deadlinePassed: (state) =>
+    settle(state, state.kind === 'Connecting' ? 'PEER_UNREACHABLE' : 'PEER_SILENT', state.kind),
+  cancelRequested: (state, { code }) =>
+    mayHaveSurrendered(state) ? ignored(state) : abort(state, code, ''),
+  ABORT: (state, { message: { code: named, detail } }) => {
+    const { code } = MigError.named(named, detail, 'PEER_CLOSED');
+    return mayHaveSurrendered(state)
+      ? doubt(state, code, detail)
+      : refusedByPeer(state, code, detail);
+  },
+};
+
 /** What happens to an event that the state has no rule for. */
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
   if (state.kind === 'Ended' || state.kind === 'Aborting') return ignored(state);
-  const settle = mayHaveSurrendered(state) ? doubt : abort;
-  switch (event.kind) {
-    case 'failed':
-      // The record of the surrender could not be written: no token left, so the VM stays here.
-      if (state.kind === 'Surrendering') return abort(state, event.code, event.detail);
-      return settle(state, event.code, event.detail);
-    case 'peerClosed':
-      // Once ACTIVATED came the destination is not needed any more to finish.
-      if (state.kind === 'Deleting' || state.kind === 'RecordingGone') return ignored(state);
-      // A token that was not sent cannot be used; sending it will fail and then it is in doubt.
-      if (state.kind === 'Surrendering') return ignored(state);
-      return settle(state, event.code, event.detail);
-    case 'deadlinePassed':
-      return settle(
-        state,
-        state.kind === 'Connecting' ? 'PEER_UNREACHABLE' : 'PEER_SILENT',
-        state.kind,
-      );
-    case 'cancelRequested':
-      return mayHaveSurrendered(state) ? ignored(state) : abort(state, event.code, '');
-    case 'ABORT': {
-      const { code } = MigError.named(event.message.code, event.message.detail, 'PEER_CLOSED');
-      return mayHaveSurrendered(state)
-        ? doubt(state, code, event.message.detail)
-        : refusedByPeer(state, code, event.message.detail);
-    }
-    default:
-      if (!isMessage(event)) return ignored(state);
-      return settle(
-        state,
-        'MESSAGE_UNEXPECTED',
-        `${event.kind}, expected ${expected.join(' or ')}`,
-      );
-  }
+  return (
+    answer(ANSWERS, state, event) ??
+    (isMessage(event)
+      ? settle(state, 'MESSAGE_UNEXPECTED', `${event.kind}, expected ${expected.join(' or ')}`)
+      : ignored(state))
+  );
 }
 
 export const stepSource = machine<State, Event, Effect>(SOURCE_RULES, otherwise);

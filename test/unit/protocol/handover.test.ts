@@ -87,14 +87,16 @@ void test('a round whose transcript differs at the destination is refused', asyn
   t.ok(pair.facts.sourceMayRun);
 });
 
+/** A migration in which the signature of every message of `type` is replaced. */
+const forge = (type: string) =>
+  new Pair({
+    onWire: (message) =>
+      message.type === type && 'signature' in message
+        ? [{ ...message, signature: new Uint8Array(64) }]
+        : [message],
+  }).run(invariants);
+
 void test('a forged signature on each signed message is never believed', async (t) => {
-  const forge = (type: string) =>
-    new Pair({
-      onWire: (message) =>
-        message.type === type && 'signature' in message
-          ? [{ ...message, signature: new Uint8Array(64) }]
-          : [message],
-    }).run(invariants);
   t.same(ended(forge('FINAL').source), ['failed', 'SIGNATURE_INVALID']);
   t.same(ended(forge('DONE').source), ['failed', 'SIGNATURE_INVALID']);
   const surrender = forge('SURRENDER');
