@@ -4,9 +4,13 @@
  */
 import { Worker } from 'node:worker_threads';
 
+/** After a channel's end: the handover and the cleaning up after it. */
+const REFILL_DELAY_MS = 250;
+
 export class Threads {
   readonly #spareCount: number;
   readonly #spares: Worker[] = [];
+  #timer: NodeJS.Timeout | undefined;
   #isClosed = false;
 
   /** Keeps `spareCount` threads ready; 0 starts each when it is needed. */
@@ -20,14 +24,22 @@ export class Threads {
     const worker = this.#spares.shift() ?? start();
     worker.ref();
     // The next spare must not compete with what this one was taken for.
-    setImmediate(() => this.#refill());
+    worker.once('exit', () => this.#refillSoon());
     return worker;
   }
 
   /** Ends the spares; those that were taken belong to their takers. */
   async close(): Promise<void> {
     this.#isClosed = true;
+    clearTimeout(this.#timer);
     await Promise.all(this.#spares.splice(0).map((worker) => worker.terminate()));
+  }
+
+  /** The channel ends before the handover does. */
+  #refillSoon(): void {
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#refill(), REFILL_DELAY_MS);
+    this.#timer.unref();
   }
 
   #refill(): void {
