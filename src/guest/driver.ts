@@ -73,6 +73,7 @@ export interface SelfCheck {
   readonly imageSha256: string | null;
 }
 
+/** A guest does what it is asked in the order in which it is asked. */
 export interface Guest {
   readonly memory: GuestMemory;
   readonly isPaused: boolean;

@@ -309,10 +309,10 @@ export class IncomingMigration {
   async #prepare(effect: Extract<Effect, { kind: 'prepare' }>): Promise<Event> {
     const { subject, statement } = effect;
     const guest = this.#guest();
-    await guest.importState();
+    // Asked at once, done in this order.
+    const [, descriptor] = await Promise.all([guest.importState(), guest.describe()]);
     const signature = this.#sign(statement);
     const { migrationId } = subject;
-    const descriptor = await guest.describe();
     // The vTPM that arrived is the one that was offered: another in its place is refused.
     if (descriptor.vtpm?.ekFingerprint !== this.#admitted?.descriptor.vtpm?.ekFingerprint) {
       throw new MigError('VTPM_FAILED', 'its endorsement key is not the one offered');
