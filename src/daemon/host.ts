@@ -145,7 +145,11 @@ export class Host {
     return incoming;
   }
 
-  /** Whether this host takes migrations at all now. */
+  get isStopping(): boolean {
+    return this.#stopping;
+  }
+
+  /** Why this host takes no migration at all now, if so. */
   get refusal(): MigError | undefined {
     if (this.#stopping) return new MigError('DAEMON_STOPPING');
     if (this.#parts.config.role === 'source')

@@ -1,5 +1,5 @@
 /** `migd`: reads its configuration, takes its state directory, opens its doors, and ends in order. */
-import { mkdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
 import type { z } from 'zod';
 import { STOP_MS_MAX } from '../base/limits.ts';
@@ -48,7 +48,7 @@ async function run(config: Config): Promise<void> {
   // A host that only sends makes no guest in a hurry.
   const driver = new RamDriver({ keepSpare: config.role !== 'source' });
   const inventory = new Inventory(store, driver, place);
-  await inventory.recover();
+  await inventory.recover(foldersIn(path.join(config.stateDir, 'vms')));
   const threads = new Threads(SPARE_THREADS);
   const host = new Host({
     config,
@@ -85,7 +85,7 @@ async function run(config: Config): Promise<void> {
   const closeMetrics =
     config.metrics === undefined
       ? () => undefined
-      : await serveMetrics(config.metrics, metrics.registry, () => host.refusal === undefined);
+      : await serveMetrics(config.metrics, metrics.registry, () => !host.isStopping);
 
   const listener = await listenTls({
     ...splitAddress(config.listen),
@@ -162,6 +162,13 @@ function removeIfEmpty(directory: string): void {
     if ((thrown as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw thrown;
   }
 }
+
+const foldersIn = (directory: string): string[] =>
+  existsSync(directory)
+    ? readdirSync(directory, { withFileTypes: true })
+        .filter((entry) => entry.isDirectory())
+        .map(({ name }) => name)
+    : [];
 
 function countBy(values: readonly string[]): Record<string, number> {
   const counts: Record<string, number> = {};

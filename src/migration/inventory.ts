@@ -2,10 +2,11 @@
  * The VMs of this host: what the durable records say, and the living guests. It keeps each VM in one
  * migration at a time and each name in one hand; it does not know how a migration goes.
  */
+import { rm } from 'node:fs/promises';
 import type { Guest, GuestDriver, VmPlace, VmSpec } from '../guest/driver.ts';
 import { destroyVtpm } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
-import type { RecordStore, VmRecord } from '../store/records.ts';
+import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
 
 /** A VM of ours with its guest, if that is alive. */
 export interface Held {
@@ -27,13 +28,46 @@ export class Inventory {
     this.#place = place;
   }
 
-  /** Finds the guests again that outlived the last daemon. */
-  async recover(): Promise<void> {
+  /**
+   * Finds the guests again that outlived the last daemon, ends what it had begun and nobody waits
+   * for, and clears away what is in the folders of `names` and no record knows.
+   */
+  async recover(names: readonly string[]): Promise<void> {
     for (const record of this.#store.vms()) {
       if (record.state === 'gone') continue;
       const guest = await this.#driver.attach(this.#place(record.name));
       if (guest !== undefined) this.#guests.set(record.name, guest);
     }
+    for (const record of this.#store.migrations()) {
+      if (record.state === 'started') await this.#abortInterrupted(record);
+    }
+    for (const name of names) {
+      if (!this.has(name)) await this.#clear(name);
+    }
+  }
+
+  /** It had not surrendered and now never will: its guest runs on here, as after any abort. */
+  async #abortInterrupted(migration: MigrationRecord): Promise<void> {
+    const guest = this.#guests.get(migration.vm);
+    if (guest !== undefined && this.get(migration.vm).record.state === 'active') {
+      await guest.untrackDirty();
+      // A paused VM is never migrated: it was the migration that paused it.
+      if (guest.isPaused) await guest.resume();
+    }
+    const [code, detail] = ['DAEMON_STOPPING', 'it ended in the middle of this'];
+    const result = { outcome: 'failed' };
+    await this.#store.write({
+      migration: { ...migration, state: 'aborted', code, detail, result },
+    });
+  }
+
+  /** Ends and removes a VM without a record: one that was being made, or was on its way here. */
+  async #clear(name: string): Promise<void> {
+    const place = this.#place(name);
+    const guest = await this.#driver.attach(place);
+    await guest?.destroy();
+    await rm(place.memoryDir, { recursive: true, force: true });
+    await destroyVtpm(place);
   }
 
   list(): Held[] {

@@ -87,6 +87,9 @@ export class Api {
   ): Promise<T> {
     this.#lastId += 1;
     const id = this.#lastId;
+    if (this.#socket.readyState !== WebSocket.OPEN) {
+      return Promise.reject(new Error('the daemon is gone'));
+    }
     return new Promise((resolve, reject) => {
       this.#waiting.set(id, { resolve: resolve as (value: unknown) => void, reject, hear });
       this.#socket.send(JSON.stringify({ id, method, params }));
@@ -173,11 +176,19 @@ export class Cluster {
     const cluster = Cluster.empty();
     Object.assign(cluster.peers, elsewhere);
     const names = [...new Set(['host-a', 'host-b', ...Object.keys(options)])];
-    for (const name of names) {
-      cluster.pki.issue(name, 'host');
-      cluster.peers[name] ??= `127.0.0.1:${await freePort()}`;
+    try {
+      for (const name of names) {
+        cluster.pki.issue(name, 'host');
+        cluster.peers[name] ??= `127.0.0.1:${await freePort()}`;
+      }
+      // Each has started or ended before anything is removed.
+      const starts = names.map((name) => cluster.startHost(name, options[name]));
+      await Promise.allSettled(starts);
+      await Promise.all(starts);
+    } catch (thrown) {
+      await cluster[Symbol.asyncDispose]();
+      throw thrown;
     }
-    await Promise.all(names.map((name) => cluster.startHost(name, options[name])));
     return cluster;
   }
 
@@ -210,7 +221,12 @@ export class Cluster {
       env: { PATH: process.env['PATH'] },
     });
     const log: string[] = [];
-    await ready(child, log);
+    const api = await ready(child, log)
+      .then(() => Api.connect(path.join(stateDir, 'migd.sock')))
+      .catch(async (thrown: unknown) => {
+        await ended(child, 'SIGKILL');
+        throw thrown;
+      });
     const at = config.listen?.split(':') ?? [];
     const daemon: Daemon = {
       name,
@@ -218,7 +234,7 @@ export class Cluster {
       stateDir,
       memoryDir,
       listen: { host: at[0] ?? '', port: Number(at[1]) },
-      api: await Api.connect(path.join(stateDir, 'migd.sock')),
+      api,
       log,
     };
     this.daemons.set(name, daemon);
@@ -244,10 +260,7 @@ export class Cluster {
     const { process: child, api } = this.get(name);
     this.daemons.delete(name);
     api.close();
-    if (child.exitCode !== null) return child.exitCode;
-    const exited = once(child, 'exit');
-    child.kill(signal);
-    await exited;
+    await ended(child, signal);
     return child.exitCode;
   }
 
@@ -276,6 +289,13 @@ export const filesBelow = (directory: string): string[] =>
         .filter((entry) => !entry.isDirectory())
         .map((entry) => path.relative(directory, path.join(entry.parentPath, entry.name)))
     : [];
+
+async function ended(child: ChildProcess, signal: NodeJS.Signals): Promise<void> {
+  if (child.exitCode !== null || child.signalCode !== null) return;
+  const exited = once(child, 'exit');
+  child.kill(signal);
+  await exited;
+}
 
 async function ready(child: ChildProcess, log: string[]): Promise<void> {
   const said = Promise.withResolvers<void>();
