@@ -11,7 +11,6 @@ import {
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import { PAGE_BYTES } from '../base/units.ts';
 import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
 import { destroyVtpm, type Guest } from '../guest/driver.ts';
@@ -24,9 +23,9 @@ import { connectControl } from '../transport/control.ts';
 import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { ENCODINGS } from '../pages/batch.ts';
-import { openSender, type DataSender } from './data-plane/sender.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { Inventory } from './inventory.ts';
+import { OutgoingTransfer } from './outgoing-transfer.ts';
 import type {
   AttestationReport,
   DeletionCertificateView,
@@ -75,20 +74,19 @@ export class OutgoingMigration {
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #telemetry: Telemetry;
+  readonly #transfer: OutgoingTransfer;
   readonly #giveUp = new AbortController();
   readonly #finished = Promise.withResolvers<MigrationResult>();
   readonly #emit: (event: MigrationEvent) => void;
   #record: MigrationRecord;
   #conversation: Conversation | undefined;
   #secret: SessionSecret | undefined;
-  #sender: DataSender | undefined;
   #agreed: { suite: string; channels: number } | undefined;
   #attestation: { source: AttestationReport; destination: AttestationReport } = {
     source: { format: '', verdict: 'none' },
     destination: { format: '', verdict: 'none' },
   };
   #certificate: DeletionCertificateView | undefined;
-  #dirtyPages = 0;
 
   constructor(
     ports: OutgoingPorts,
@@ -123,6 +121,7 @@ export class OutgoingMigration {
       { migrationId, vm: options.vm, from: ports.host, to: options.to, mode: options.mode },
       held.guest.memory.ramBytes,
     );
+    this.#transfer = new OutgoingTransfer(held.guest, this.#telemetry, options);
     this.#runner = new Runner<State, Event, Effect>({
       state: startSource(this.#plan()),
       step: stepSource,
@@ -216,13 +215,13 @@ export class OutgoingMigration {
       case 'joinChannels':
         return this.#joinChannels(effect);
       case 'sendRound':
-        return this.#sendRound(effect.round);
+        return this.#transfer.sendRound(effect.round);
       case 'collectDirty':
-        return this.#collectDirty(effect);
+        return this.#transfer.collectDirty(effect.sent);
       case 'pauseGuest':
-        return this.#pauseGuest();
+        return this.#transfer.pauseGuest();
       case 'sendFinal':
-        return this.#sendFinal(effect);
+        return this.#transfer.sendFinal(effect);
       case 'surrender':
         return this.#surrender(effect);
       case 'deleteGuest':
@@ -295,87 +294,23 @@ export class OutgoingMigration {
     return { kind: 'evidenceMade', evidence };
   }
 
-  async #joinChannels(effect: Extract<Effect, { kind: 'joinChannels' }>): Promise<Event> {
-    const talk = this.#talk();
+  #joinChannels({ agreed, ports }: Extract<Effect, { kind: 'joinChannels' }>): Promise<Event> {
+    const { identity, clock, threads, silenceMs } = this.#ports;
+    const { remoteAddress: host, peer } = this.#talk();
     if (this.#secret === undefined) throw new Error('no keys yet');
-    const sender = await openSender({
-      silenceMs: this.#ports.silenceMs,
-      migrationId: this.migrationId,
-      peer: {
-        host: talk.remoteAddress,
-        ports: effect.ports,
-        name: talk.peer.name,
-        fingerprint256: talk.peer.fingerprint256,
+    return this.#transfer.join(
+      {
+        migrationId: this.migrationId,
+        peer: { host, ports, name: peer.name, fingerprint256: peer.fingerprint256 },
+        identity,
+        suite: agreed.suite,
+        secret: this.#secret,
+        clock,
+        threads,
+        silenceMs,
       },
-      identity: this.#ports.identity,
-      suite: effect.agreed.suite,
-      secret: this.#secret,
-      memory: this.#guest.memory,
-      clock: this.#ports.clock,
-      threads: this.#ports.threads,
-      onProgress: (sent) => this.#telemetry.progressed(sent),
-    });
-    this.#sender = sender;
-    if (this.#giveUp.signal.aborted) {
-      await sender.close();
-      return { kind: 'failed', code: 'CANCELLED', detail: '' };
-    }
-    const { maxBandwidthBps } = this.#request.options;
-    if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
-    void sender.failed.then(({ code, detail }) =>
-      this.#runner.dispatch({ kind: 'failed', code, detail }),
+      (failed) => this.#runner.dispatch(failed),
     );
-    return { kind: 'channelsJoined' };
-  }
-
-  #plane(): DataSender {
-    if (this.#sender === undefined) throw new Error('no data channels yet');
-    return this.#sender;
-  }
-
-  async #sendRound(round: number): Promise<Event> {
-    // Tracking begins before the first byte is read: a page written from now on is sent again.
-    if (round === 0) await this.#guest.trackDirty();
-    const pages = round === 0 ? this.#guest.memory.ramBytes / PAGE_BYTES : this.#dirtyPages;
-    this.#telemetry.roundStarted(round, pages);
-    const sent = await this.#plane().sendRound(round, round === 0 ? 'all' : 'dirty');
-    return { kind: 'roundSent', sent };
-  }
-
-  async #collectDirty(effect: Extract<Effect, { kind: 'collectDirty' }>): Promise<Event> {
-    const roundMs = this.#telemetry.roundMs;
-    const { dirtyPages } = await this.#guest.collectDirty('replace');
-    this.#dirtyPages = dirtyPages;
-    this.#telemetry.roundDone(effect.sent, dirtyPages, roundMs);
-    return { kind: 'dirtyCollected', dirtyPages, roundMs };
-  }
-
-  async #pauseGuest(): Promise<Event> {
-    // Asked at once, done in this order: the guest stands still meanwhile.
-    const [, { dirtyPages }, { stateBytes }] = await Promise.all([
-      this.#guest.pause(),
-      // What the last collection found was not sent yet: the rest is added to it.
-      this.#guest.collectDirty('add'),
-      this.#guest.exportState(),
-    ]);
-    this.#dirtyPages = dirtyPages;
-    return { kind: 'guestPaused', stateBytes };
-  }
-
-  async #sendFinal(effect: Extract<Effect, { kind: 'sendFinal' }>): Promise<Event> {
-    this.#telemetry.roundStarted(effect.round, this.#dirtyPages);
-    const { stateBytes } = effect;
-    const final = await this.#plane().sendFinal(effect.round, { stateBytes });
-    const memoryDigest = this.#request.options.verify
-      ? await this.#plane().digestMemory()
-      : new Uint8Array(0);
-    this.#telemetry.roundDone(final, 0, this.#telemetry.roundMs);
-    return {
-      kind: 'finalSent',
-      transcriptDigest: final.transcriptDigest,
-      stateBytes,
-      memoryDigest,
-    };
   }
 
   async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
@@ -389,7 +324,7 @@ export class OutgoingMigration {
   }
 
   async #deleteGuest(): Promise<Event> {
-    await this.#sender?.close();
+    await this.#transfer.close();
     await this.#guest.destroy();
     this.#ports.inventory.forget(this.#vm.name);
     const deletion = await destroyVtpm(this.#ports.inventory.place(this.#vm.name));
@@ -426,9 +361,8 @@ export class OutgoingMigration {
     const underWay = this.#runner.underWay();
     this.#giveUp.abort();
     this.#secret?.[Symbol.dispose]();
-    await this.#sender?.close();
+    await this.#transfer.close();
     await underWay;
-    await this.#sender?.close();
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
     await this.#guest.untrackDirty().catch(() => undefined);
     await this.#guest.resume().catch(() => undefined);
@@ -440,7 +374,7 @@ export class OutgoingMigration {
   #end(): undefined {
     this.#deadline.disarm();
     this.#secret?.[Symbol.dispose]();
-    void this.#sender?.close();
+    void this.#transfer.close();
     this.#conversation?.close();
     const ended = this.#runner.state;
     // `end` is the last effect of the step into Ended; the runner has entered it already.
