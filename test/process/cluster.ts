@@ -5,7 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readlinkSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -313,10 +313,20 @@ async function ready(child: ChildProcess, log: string[]): Promise<void> {
   await said.promise.finally(() => clearTimeout(timer));
 }
 
+/** Guests' working folders are in `memory`, from before they are ready; their pid files come later. */
 const guestPids = (memory: string): number[] =>
-  filesBelow(memory)
-    .filter((file) => path.basename(file) === 'pid')
-    .map((file) => Number(readFileSync(path.join(memory, file), 'utf8')));
+  readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => Number.isInteger(pid) && isBelow(memory, pid));
+
+function isBelow(memory: string, pid: number): boolean {
+  try {
+    return readlinkSync(`/proc/${pid}/cwd`).startsWith(`${memory}/`);
+  } catch {
+    // It has ended, or is the kernel's.
+    return false;
+  }
+}
 
 function endProcess(pid: number): void {
   try {
