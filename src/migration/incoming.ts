@@ -380,17 +380,19 @@ export class IncomingMigration {
     if (state.kind !== 'Ended') throw new Error(`end in ${state.kind}`);
     const { outcome, code, detail } = state;
     const { migrationId = '', vm = '' } = this.#record ?? {};
-    void this.#settleRecord(outcome, code, detail).finally(() => {
-      this.#admitted?.release();
-      this.#conversation.close();
-      this.#finished.resolve({ migrationId, vm, outcome, code, detail });
-    });
+    void this.#finish({ migrationId, vm, outcome, code, detail });
   }
 
-  async #settleRecord(outcome: string, code: Code | null, detail: string): Promise<void> {
+  /** The result is on record, where that is possible, before anyone is told. */
+  async #finish(result: IncomingResult): Promise<void> {
     await this.#receiver?.close();
-    if (this.#record === undefined) return;
-    this.#record = { ...this.#record, code, detail, result: { outcome } };
-    await this.#ports.store.write({ migration: this.#record });
+    const { outcome, code, detail } = result;
+    if (this.#record !== undefined) {
+      this.#record = { ...this.#record, code, detail, result: { outcome } };
+      await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
+    }
+    this.#admitted?.release();
+    this.#conversation.close();
+    this.#finished.resolve(result);
   }
 }
