@@ -97,6 +97,8 @@ export const GUEST_REQUEST_MS_MAX = 60_000;
 export const GUEST_WORD_CHARS_MAX = 64 * 1024;
 /** What a guest may say about a failure of its own. */
 export const GUEST_DETAIL_CHARS_MAX = 1000;
+/** A spare guest process ends when its code is loaded and its rehearsal over; then it is killed. */
+export const GUEST_SPARE_QUIT_MS_MAX = 10_000;
 /** A guest process that was asked to end is killed after this. */
 export const GUEST_QUIT_MS_MAX = 2_000;
 

@@ -6,9 +6,15 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readlinkSync, realpathSync } from 'node:fs';
 import { Socket } from 'node:net';
+import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX, GUEST_WORD_CHARS_MAX } from '../../base/limits.ts';
+import {
+  GUEST_QUIT_MS_MAX,
+  GUEST_SPARE_QUIT_MS_MAX,
+  GUEST_START_MS_MAX,
+  GUEST_WORD_CHARS_MAX,
+} from '../../base/limits.ts';
 import { MigError } from '../../protocol/error.ts';
 
 const here = import.meta.url;
@@ -29,7 +35,7 @@ export class GuestProcess {
   /** Does not keep this process alive, and ends by itself with it. */
   constructor() {
     // A session of its own and an empty environment: it outlives the daemon and inherits nothing.
-    this.#child = spawn(process.execPath, [MAIN], {
+    this.#child = spawn(process.execPath, [MAIN, tmpdir()], {
       detached: true,
       env: {},
       stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
@@ -70,7 +76,7 @@ export class GuestProcess {
   async end(): Promise<void> {
     if (!this.isAlive) return;
     this.#child.ref();
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), GUEST_QUIT_MS_MAX);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), GUEST_SPARE_QUIT_MS_MAX);
     const exited = once(this.#child, 'exit');
     this.#input.end();
     await exited;

@@ -9,7 +9,7 @@ import { SharedMapping } from '../../../native/mapping.ts';
 import { MigError } from '../../../protocol/error.ts';
 import { exchangeLayout } from '../../exchange.ts';
 import type { GuestConfig } from '../agent-protocol.ts';
-import { ramLayout } from '../layout.ts';
+import { ramLayout, type RamLayout } from '../layout.ts';
 import { Machine } from './machine.ts';
 
 const CHUNK_BYTES = 1024 * 1024;
@@ -33,11 +33,15 @@ export interface Assembled extends Disposable {
  * Throws DEST_CAPACITY, REQUEST_INVALID for an image that does not fit, NATIVE_FAILED.
  */
 export function assemble(config: GuestConfig, vcpuThread: () => Worker): Assembled {
+  const layout = ramLayout(config.ramBytes, config.imageBytes, config.workload);
+  if (layout.dataFirst > layout.pages) {
+    throw new MigError('REQUEST_INVALID', 'the image does not fit into the memory');
+  }
   const ram = SharedMapping.create(path.join(config.memoryDir, 'ram'), config.ramBytes);
   const { totalBytes } = exchangeLayout(config.ramBytes);
   const exchange = SharedMapping.create(path.join(config.memoryDir, 'exchange'), totalBytes);
   const view = ram.view();
-  loadImage(config, Buffer.from(view));
+  if (config.start === 'new') loadImage(config, layout, Buffer.from(view));
   const machine = new Machine({
     config,
     clock,
@@ -56,9 +60,8 @@ export function assemble(config: GuestConfig, vcpuThread: () => Worker): Assembl
   };
 }
 
-function loadImage(config: GuestConfig, ram: Buffer): void {
-  if (config.imagePath === null || config.start === 'incoming') return;
-  const { imageFirst } = ramLayout(config.ramBytes, config.imageBytes, config.workload);
+function loadImage(config: GuestConfig, { imageFirst }: RamLayout, ram: Buffer): void {
+  if (config.imagePath === null) return;
   const from = imageFirst * PAGE_BYTES;
   const fd = openSync(config.imagePath, 'r');
   for (let done = 0; done < config.imageBytes;) {

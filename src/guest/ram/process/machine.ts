@@ -60,9 +60,6 @@ export class Machine {
     this.#clock = clock;
     this.#vcpuThread = vcpuThread;
     this.#layout = ramLayout(config.ramBytes, config.imageBytes, config.workload);
-    if (this.#layout.dataFirst > this.#layout.pages) {
-      throw new MigError('REQUEST_INVALID', 'the image does not fit into the memory');
-    }
     this.#ram = ram;
     const { stateOffset, bitmapOffset, bitmapBytes } = exchangeLayout(config.ramBytes);
     this.#state = Buffer.from(exchange, stateOffset, STATE_BYTES_MAX);

@@ -1,5 +1,5 @@
 /**
- * The process of an embedded guest. It is started ahead, by a daemon that does not know yet for which
+ * The process of an embedded guest, `main.ts SCRATCH_FOLDER`. It is started ahead, by a daemon that does not know yet for which
  * VM. One line on its standard input, the path of its configuration, makes it that VM's; it says on
  * descriptor 3 that it is ready (or why not), and from then on lives on its own. When the input ends
  * before, so does the process: a daemon that is gone leaves no spare behind.
@@ -66,7 +66,7 @@ const threads = new VcpuThreads();
 await new Promise((resolve) => {
   setTimeout(resolve, 0);
 });
-if (!order.isThere) await rehearse();
+if (!order.isThere) await rehearse(process.argv[2] ?? '.');
 try {
   const file = await order.file;
   await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), threads);

@@ -4,8 +4,7 @@
  * real guest stands still. Nothing is left of it.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import { MiB } from '../../../base/units.ts';
@@ -28,9 +27,10 @@ const ASKED = [
 ];
 
 /** Never throws: a rehearsal that fails costs time later and nothing else. */
-export async function rehearse(): Promise<void> {
-  const dir = mkdtempSync(path.join(tmpdir(), 'migd-rehearsal-'));
+export async function rehearse(scratchDir: string): Promise<void> {
+  const dir = path.join(scratchDir, `migd-rehearsal-${process.pid}`);
   try {
+    mkdirSync(dir, { mode: 0o700 });
     using tiny = assemble(
       {
         name: 'rehearsal',
