@@ -62,5 +62,8 @@ function start(): Worker {
   const here = import.meta.url;
   return new Worker(new URL(`./channel-worker${here.slice(here.lastIndexOf('.'))}`, here), {
     name: 'migd-data',
+    // Young garbage holds most of what a channel allocates: small and often collected, or it counts as
+    // pressure from outside the heap, and each 64 MiB of it brings a full collection.
+    resourceLimits: { maxYoungGenerationSizeMb: 2 },
   });
 }
