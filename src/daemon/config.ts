@@ -13,10 +13,16 @@ import { GiB } from '../base/units.ts';
 import { MigError } from '../protocol/error.ts';
 import { nameSchema, SUITE_NAMES, suiteSchema } from '../protocol/options.ts';
 
+const PORT_MAX = 65_535;
 const addressSchema = z
   .string()
-  .regex(/^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/, 'expected ADDRESS:PORT');
-const port = z.number().int().min(1).max(65_535);
+  .refine(
+    (text) =>
+      /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):\d{1,5}$/.test(text) &&
+      Number(text.slice(text.lastIndexOf(':') + 1)) <= PORT_MAX,
+    'expected ADDRESS:PORT',
+  );
+const port = z.number().int().min(1).max(PORT_MAX);
 
 /** What may stand in the file. Every key has a default but those that name this host. */
 export const configSchema = z.strictObject({
@@ -36,7 +42,10 @@ export const configSchema = z.strictObject({
     allow: z.array(z.enum(EVIDENCE_FORMATS)),
   }),
   /** Ports for incoming data channels, inclusive; any free port when absent. */
-  dataPorts: z.strictObject({ from: port, to: port }).optional(),
+  dataPorts: z
+    .strictObject({ from: port, to: port })
+    .refine(({ from, to }) => from <= to, 'expected from ≤ to')
+    .optional(),
   limits: z.strictObject({
     incomingMax: z.number().int().min(0).max(1000),
     /** RAM of all guests of this host together, in bytes. */
@@ -46,6 +55,8 @@ export const configSchema = z.strictObject({
   }),
   /** ADDRESS:PORT of /metrics, /healthz and /readyz, on loopback; absent: none. */
   metrics: addressSchema.optional(),
+  /** Migrations from here compare every page on both sides when the request does not say. */
+  verify: z.boolean(),
   /** A guest vm1 to play with, made when this host has no VM. */
   sampleGuest: z.boolean(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']),
@@ -57,9 +68,12 @@ export type Config = z.infer<typeof configSchema>;
 export type Given = z.input<typeof givenSchema>;
 const givenSchema = configSchema.extend({ limits: configSchema.shape.limits.partial() }).partial();
 
-/** The two hosts of the three terminals: they know each other and trust software evidence. */
+/**
+ * The two hosts of the three terminals: they know each other, trust software evidence, and prove what
+ * they claim: a first migration is `verified`.
+ */
 const SANDBOX: Readonly<Record<'source' | 'dest', Given>> = {
-  source: { name: 'host-a', listen: '127.0.0.1:7442', sampleGuest: true },
+  source: { name: 'host-a', listen: '127.0.0.1:7442', sampleGuest: true, verify: true },
   dest: { name: 'host-b', listen: '127.0.0.1:7443' },
 };
 const SANDBOX_PEERS = { 'host-a': '127.0.0.1:7442', 'host-b': '127.0.0.1:7443' };
@@ -83,6 +97,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     memoryDir: path.join('/dev/shm', `migd-${process.getuid?.() ?? 0}-${shortHash(stateDir)}`),
     suites: [...SUITE_NAMES],
     ...(file === undefined && role !== 'both' ? { attestation: { allow: ['software'] } } : {}),
+    verify: false,
     sampleGuest: false,
     logLevel: 'info',
     pretty: false,
@@ -134,7 +149,9 @@ function fromEnvironment(environment: NodeJS.ProcessEnv): Given {
   const found = Object.entries(ENVIRONMENT).flatMap(([variable, key]) =>
     environment[variable] === undefined ? [] : [[key, environment[variable]]],
   );
-  return Object.fromEntries(found) as Given;
+  const parsed = givenSchema.safeParse(Object.fromEntries(found));
+  if (!parsed.success) throw invalid(parsed.error, 'environment: ');
+  return parsed.data;
 }
 
 const invalid = (error: z.ZodError, prefix = ''): MigError => {

@@ -96,8 +96,8 @@ export function operations(parts: OperationParts): Operations {
       return {};
     },
 
-    migrate: ({ detach, ...options }, call) => {
-      const outgoing = host.migrate(options);
+    migrate: ({ detach, verify = config.verify, ...options }, call) => {
+      const outgoing = host.migrate({ ...options, verify });
       return detach
         ? Promise.resolve({ migrationId: outgoing.migration.migrationId })
         : follow(outgoing, call);

@@ -22,8 +22,8 @@ const migrateOptions = (cli: Argv<Common>) =>
     })
     .option('verify', {
       type: 'boolean',
-      default: false,
-      describe: 'compare a digest of every page on both sides; adds to the downtime',
+      describe:
+        'compare a digest of every page on both sides; adds to the downtime (default: as the daemon is configured)',
     })
     .option('max-bandwidth', {
       type: 'string',
@@ -57,7 +57,7 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
         to: argv.to,
         mode: argv.mode,
         downtimeLimitMs: argv.downtimeLimit,
-        verify: argv.verify,
+        ...(argv.verify === undefined ? {} : { verify: argv.verify }),
         ...(argv.maxBandwidth === undefined ? {} : { maxBandwidthBps: argv.maxBandwidth }),
         ...(argv.timeout === undefined ? {} : { timeoutMs: argv.timeout }),
         channels: argv.channels,

@@ -69,7 +69,11 @@ export const METHODS = {
   'vm.resume': named,
   'vm.delete': named,
   /** Answers with the stream of migration/report.ts; the result is the MigrationResult. */
-  migrate: migrateOptionsSchema.extend({ detach: z.boolean().default(false) }),
+  migrate: migrateOptionsSchema.extend({
+    /** Without it the daemon does as it is configured. */
+    verify: z.boolean().optional(),
+    detach: z.boolean().default(false),
+  }),
   /** Without an id: every migration under way. */
   status: z.strictObject({ migrationId: migrationIdSchema.optional() }),
   /** Follows one migration (or the only one under way) as `migrate` does. */
