@@ -18,7 +18,7 @@ import {
 } from '../driver.ts';
 import { guestConfigSchema, type GuestConfig } from './agent-protocol.ts';
 import { AgentClient } from './client.ts';
-import { processGone } from './guest-process.ts';
+import { findGuest, processGone } from './guest-process.ts';
 import { Standby } from './standby.ts';
 
 const EXTEND_MS = 1000;
@@ -241,8 +241,9 @@ class RamGuest implements Guest {
   }
 
   async destroy(): Promise<void> {
+    const known = findGuest(this.#pid, this.#place.memoryDir);
     await this.#client.request({ op: 'quit' }).catch(() => undefined);
-    await processGone(this.#pid, this.#place.memoryDir);
+    if (known !== undefined) await processGone(known);
     this.#client.close();
     // The last name and the last mapping gone, tmpfs frees the pages; the kernel zeroes a page before
     // anyone gets it again.

@@ -4,7 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { readlinkSync, realpathSync } from 'node:fs';
+import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { fileURLToPath } from 'node:url';
@@ -103,25 +103,49 @@ export class GuestProcess {
   }
 }
 
-/** Waits for the end of a guest's process, which need not be our child; kills it after a limit. */
-export async function processGone(pid: number, memoryDir: string): Promise<void> {
+/** A process that is known again: numbers of processes are used again, start times with them are not. */
+export interface KnownProcess {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+/** The process `pid`, if it is the guest that lives in `memoryDir`: that is its working folder. */
+export function findGuest(pid: number, memoryDir: string): KnownProcess | undefined {
+  try {
+    if (readlinkSync(`/proc/${pid}/cwd`) !== realpathSync(memoryDir)) return undefined;
+    const startTime = statOf(pid)?.startTime;
+    return startTime === undefined ? undefined : { pid, startTime };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Waits for the end of a process, which need not be our child; kills it after a limit. */
+export async function processGone(known: KnownProcess): Promise<void> {
   const deadline = performance.now() + GUEST_QUIT_MS_MAX;
-  while (isGuest(pid, memoryDir)) {
-    if (performance.now() > deadline) process.kill(pid, 'SIGKILL');
+  while (isRunning(known)) {
+    if (performance.now() > deadline) process.kill(known.pid, 'SIGKILL');
     await new Promise((resolve) => {
       setTimeout(resolve, 1);
     });
   }
 }
 
-/**
- * Whether `pid` is still the guest that lives in `memoryDir`, its working folder: numbers of processes
- * are used again.
- */
-function isGuest(pid: number, memoryDir: string): boolean {
+/** Whether any thread of it is left, and with it its memory; a zombie without threads has none. */
+function isRunning({ pid, startTime }: KnownProcess): boolean {
+  const stat = statOf(pid);
+  if (stat?.startTime !== startTime) return false;
+  return stat.state !== 'Z' || stat.threads > 1;
+}
+
+/** State, threads and start time from /proc/PID/stat (proc(5): fields 3, 20, 22). */
+function statOf(pid: number): { state: string; threads: number; startTime: string } | undefined {
   try {
-    return readlinkSync(`/proc/${pid}/cwd`) === realpathSync(memoryDir);
+    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    // The name, field 2, is in parentheses and may hold anything.
+    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+    return { state: fields[0] ?? '', threads: Number(fields[17]), startTime: fields[19] ?? '' };
   } catch {
-    return false;
+    return undefined;
   }
 }
