@@ -3,13 +3,7 @@
  * every record, nobody can set it, and it stops at the limit, so that a nonce cannot repeat. It does
  * not know what a record says or where it goes.
  */
-import {
-  createCipheriv,
-  createHmac,
-  createSecretKey,
-  type CipherGCM,
-  type KeyObject,
-} from 'node:crypto';
+import { createCipheriv, createHmac, type CipherGCM } from 'node:crypto';
 import { assert } from '../base/assert.ts';
 import { RECORDS_PER_KEY_MAX } from '../base/limits.ts';
 import { MigError } from '../protocol/error.ts';
@@ -34,9 +28,6 @@ export class Sealer {
   readonly #channel: number;
   readonly #recordsMax: number;
   readonly #transcript: Transcript;
-  /** Node takes 60 µs longer to begin a record with the key's bytes; it wipes its copies when freed. */
-  readonly #enc: KeyObject;
-  readonly #mac: KeyObject;
   #sequence = 0;
 
   constructor({ suite, keys, channel, recordsMax = RECORDS_PER_KEY_MAX }: SealerOptions) {
@@ -46,8 +37,6 @@ export class Sealer {
     this.#channel = channel;
     this.#recordsMax = recordsMax;
     this.#transcript = new Transcript(keys.mac);
-    this.#enc = createSecretKey(keys.enc.expose());
-    this.#mac = createSecretKey(keys.mac.expose());
   }
 
   /**
@@ -87,7 +76,7 @@ export class Sealer {
   #sealAead(nonce: Uint8Array, pieces: readonly Uint8Array[], record: Uint8Array[]): Uint8Array {
     const { cipher: name, tagBytes } = this.#suite;
     const header = headerOf(record);
-    const cipher = createCipheriv(name as 'aes-256-gcm', this.#enc, nonce, {
+    const cipher = createCipheriv(name as 'aes-256-gcm', this.#keys.enc.keyObject(), nonce, {
       authTagLength: tagBytes,
     }) satisfies CipherGCM;
     cipher.setAAD(header);
@@ -101,8 +90,8 @@ export class Sealer {
     pieces: readonly Uint8Array[],
     record: Uint8Array[],
   ): Uint8Array {
-    const cipher = createCipheriv(this.#suite.cipher, this.#enc, nonce);
-    const hmac = createHmac('sha256', this.#mac).update(headerOf(record));
+    const cipher = createCipheriv(this.#suite.cipher, this.#keys.enc.keyObject(), nonce);
+    const hmac = createHmac('sha256', this.#keys.mac.keyObject()).update(headerOf(record));
     for (const piece of pieces) {
       const ciphertext = cipher.update(piece);
       hmac.update(ciphertext);

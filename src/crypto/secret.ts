@@ -3,11 +3,13 @@
  * marked with its purpose, so that one kind of key cannot be passed for another, and is never made
  * of or turned into a string.
  */
+import { createSecretKey, type KeyObject } from 'node:crypto';
 import { assert } from '../base/assert.ts';
 
 export class Secret<Purpose extends string> {
   readonly purpose: Purpose;
   #bytes: Uint8Array<ArrayBuffer> | undefined;
+  #keyObject: KeyObject | undefined;
 
   /** Takes over `bytes`, which must be the whole of their buffer. */
   constructor(purpose: Purpose, bytes: Uint8Array<ArrayBuffer>) {
@@ -23,15 +25,29 @@ export class Secret<Purpose extends string> {
     return this.#bytes;
   }
 
+  /**
+   * The same as Node's own object, for a cipher or MAC that is begun for each record: with bytes
+   * that takes 60 µs longer. Its copy of the bytes is wiped when it is freed (OPENSSL_clear_free).
+   */
+  keyObject(): KeyObject {
+    this.#keyObject ??= createSecretKey(this.expose());
+    return this.#keyObject;
+  }
+
   /** Moves the bytes out, to be transferred to another thread; the secret is empty afterwards. */
   release(): Uint8Array<ArrayBuffer> {
     const bytes = this.expose();
-    this.#bytes = undefined;
+    this.#forget();
     return bytes;
   }
 
   [Symbol.dispose](): void {
     this.#bytes?.fill(0);
+    this.#forget();
+  }
+
+  #forget(): void {
     this.#bytes = undefined;
+    this.#keyObject = undefined;
   }
 }
