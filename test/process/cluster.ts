@@ -21,7 +21,9 @@ import type { SelfCheck } from '../../src/guest/driver.ts';
 const DAEMON = fileURLToPath(new URL('../../src/daemon/main.ts', import.meta.url));
 
 /** Types stripped once, not by every daemon anew: half of what a daemon's start takes. */
-const CODE_CACHE = fileURLToPath(new URL('../../node_modules/.cache/migd-code', import.meta.url));
+export const CODE_CACHE = fileURLToPath(
+  new URL('../../node_modules/.cache/migd-code', import.meta.url),
+);
 
 /** Long enough for a loaded machine; nothing waits this long when all is well. */
 const READY_MS = 60_000;
