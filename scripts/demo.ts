@@ -24,6 +24,10 @@ class Interruption {
     }
   }
 
+  get happened(): boolean {
+    return this.#happened;
+  }
+
   check(): void {
     if (this.#happened) throw new Error('interrupted');
   }
@@ -47,8 +51,7 @@ function claim(holds: boolean, text: string): void {
   if (!holds) throw new Error(`not so: ${text}`);
 }
 
-async function demo(): Promise<void> {
-  const interruption = new Interruption();
+async function demo(interruption: Interruption): Promise<void> {
   step('certificates and two daemons, host-a and host-b, in a scratch folder');
   await using cluster = await Cluster.start();
   interruption.check();
@@ -89,10 +92,14 @@ async function demo(): Promise<void> {
 const pcr = (vm: { guest: Readonly<Record<string, unknown>> | null }, index: number): unknown =>
   (vm.guest?.['pcrs'] as Record<string, string> | undefined)?.[index];
 
+const interruption = new Interruption();
 try {
-  await demo();
+  await demo(interruption);
   console.log('\nAll of it holds. Everything that was started is stopped and removed.');
 } catch (thrown) {
-  console.error(`\ndemo: ${thrown instanceof Error ? thrown.message : String(thrown)}`);
+  // Whatever failed then failed because of it: daemons get the terminal's Ctrl-C too.
+  const why = thrown instanceof Error ? thrown.message : String(thrown);
+  const told = interruption.happened ? 'interrupted; what was started is stopped and removed' : why;
+  console.error(`\ndemo: ${told}`);
   process.exitCode = 1;
 }
