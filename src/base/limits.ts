@@ -42,6 +42,8 @@ export const PEER_SILENCE_MS_MAX = 10_000;
 export const ROUND_CONFIRM_MS_MAX = 120_000;
 /** Wait for the guest's own work: pause, export, import, start. */
 export const GUEST_WORK_MS_MAX = 60_000;
+/** Wait for the peer's own word, or its end, when a data channel to it broke. */
+export const PEERS_WORD_MS_MAX = 1_000;
 /** How long a prepared destination listens for the token before it is in doubt (it keeps all). */
 export const SURRENDER_MS_MAX = 60_000;
 /** Events of one migration kept for a `watch` that comes late. */
@@ -97,8 +99,6 @@ export const GUEST_REQUEST_MS_MAX = 60_000;
 export const GUEST_WORD_CHARS_MAX = 64 * 1024;
 /** What a guest may say about a failure of its own. */
 export const GUEST_DETAIL_CHARS_MAX = 1000;
-/** A spare guest process ends when its code is loaded and its rehearsal over; then it is killed. */
-export const GUEST_SPARE_QUIT_MS_MAX = 10_000;
 /** A guest process that was asked to end is killed after this. */
 export const GUEST_QUIT_MS_MAX = 2_000;
 

@@ -3,18 +3,15 @@
  * end. What the process does is in `process/`.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, readlinkSync, realpathSync } from 'node:fs';
+import { readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import {
-  GUEST_QUIT_MS_MAX,
-  GUEST_SPARE_QUIT_MS_MAX,
-  GUEST_START_MS_MAX,
-  GUEST_WORD_CHARS_MAX,
-} from '../../base/limits.ts';
+import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX, GUEST_WORD_CHARS_MAX } from '../../base/limits.ts';
 import { MigError } from '../../protocol/error.ts';
 
 const here = import.meta.url;
@@ -31,11 +28,13 @@ export class GuestProcess {
   readonly #child: ChildProcess;
   readonly #input: Socket;
   readonly #words: Socket;
+  /** For its rehearsal: it makes and removes it. */
+  readonly #scratchDir = path.join(tmpdir(), `migd-rehearsal-${randomUUID()}`);
 
   /** Does not keep this process alive, and ends by itself with it. */
   constructor() {
     // A session of its own and an empty environment: it outlives the daemon and inherits nothing.
-    this.#child = spawn(process.execPath, [MAIN, tmpdir()], {
+    this.#child = spawn(process.execPath, [MAIN, this.#scratchDir], {
       detached: true,
       env: {},
       stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
@@ -72,15 +71,16 @@ export class GuestProcess {
     }
   }
 
-  /** Ends it, unless it was assigned; resolves when it is gone. */
+  /** Ends it; resolves when it is gone. Not for one that was assigned. */
   async end(): Promise<void> {
-    if (!this.isAlive) return;
-    this.#child.ref();
-    const timer = setTimeout(() => this.#child.kill('SIGKILL'), GUEST_SPARE_QUIT_MS_MAX);
-    const exited = once(this.#child, 'exit');
-    this.#input.end();
-    await exited;
-    clearTimeout(timer);
+    if (this.isAlive) {
+      this.#child.ref();
+      const exited = once(this.#child, 'exit');
+      // It may still load its code: it is not waited for.
+      this.#child.kill('SIGKILL');
+      await exited;
+    }
+    rmSync(this.#scratchDir, { recursive: true, force: true });
   }
 
   /** What the process says on its descriptor 3 before it closes it. */

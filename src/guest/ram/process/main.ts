@@ -66,7 +66,7 @@ const threads = new VcpuThreads();
 await new Promise((resolve) => {
   setTimeout(resolve, 0);
 });
-if (!order.isThere) await rehearse(process.argv[2] ?? '.');
+if (!order.isThere) await rehearse(process.argv[2] ?? '');
 try {
   const file = await order.file;
   await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), threads);

@@ -26,9 +26,8 @@ const ASKED = [
   { op: 'untrackDirty' },
 ];
 
-/** Never throws: a rehearsal that fails costs time later and nothing else. */
-export async function rehearse(scratchDir: string): Promise<void> {
-  const dir = path.join(scratchDir, `migd-rehearsal-${process.pid}`);
+/** Makes `dir` and removes it. Never throws: a rehearsal that fails costs time later and nothing else. */
+export async function rehearse(dir: string): Promise<void> {
   try {
     mkdirSync(dir, { mode: 0o700 });
     using tiny = assemble(
