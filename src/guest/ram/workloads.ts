@@ -29,9 +29,23 @@ function writing(context: VcpuContext, rateBps: number, choose: () => number): v
   });
 }
 
-/** Inverse of the Zipf distribution's cumulated weights by bisection; `skew` 0 is uniform. */
+const greatestCommonDivisor = (a: number, b: number): number =>
+  b === 0 ? a : greatestCommonDivisor(b, a % b);
+
+/** A step that leads from 0 round all of [0, n), in leaps; times any number below n it is exact. */
+function stepThrough(n: number): number {
+  let step = Math.max(Math.min(Math.floor(n * 0.618), 2 ** 24), 1);
+  while (greatestCommonDivisor(step, n) !== 1) step -= 1;
+  return step;
+}
+
+/**
+ * Pages in [0, n), the page of rank r with weight 1 / (r + 1) ** skew: the inverse of the cumulated
+ * weights by bisection. `skew` 0 is uniform.
+ */
 function zipfSampler(n: number, skew: number, random: () => number): () => number {
   const cumulated = new Float64Array(n);
+  const step = stepThrough(n);
   let sum = 0;
   for (let rank = 0; rank < n; rank += 1) {
     sum += 1 / (rank + 1) ** skew;
@@ -47,7 +61,7 @@ function zipfSampler(n: number, skew: number, random: () => number): () => numbe
       else high = middle;
     }
     // Ranks are scattered over the pages, so that hot ones do not lie next to each other.
-    return Math.imul(low, 0x9e3779b1) >>> 0;
+    return (low * step) % n;
   };
 }
 
@@ -65,7 +79,7 @@ const WORKLOADS: {
   zipf: (context, { rateBps, skew }) => {
     const mine = share(context);
     const sample = zipfSampler(Math.max(mine, 1), skew, () => context.random());
-    writing(context, rateBps, () => sample() % mine);
+    writing(context, rateBps, sample);
   },
   kv: (context, workload) => {
     if (context.input.vcpu === 0) serveKv(context, workload.port);
