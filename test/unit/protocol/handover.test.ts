@@ -33,6 +33,7 @@ void test('a migration that goes well says everything once and in order', async 
   t.same(pair.facts, {
     sourceMayRun: false,
     surrendered: true,
+    tokenSent: true,
     prepared: true,
     active: true,
     destinationRuns: true,

@@ -23,6 +23,8 @@ const policyDigest = new Uint8Array(48).fill(1);
 export interface Facts {
   sourceMayRun: boolean;
   surrendered: boolean;
+  /** The source has signed it away: no record brings it back. */
+  tokenSent: boolean;
   prepared: boolean;
   active: boolean;
   destinationRuns: boolean;
@@ -40,6 +42,9 @@ export interface Meddling {
   /** Answers an effect instead of the pretend host; undefined leaves it to the host. */
   readonly source?: (effect: S.Effect) => S.Event[] | undefined;
   readonly destination?: (effect: D.Effect) => D.Event[] | undefined;
+  /** Answers an effect that the pretend host has carried out: a write whose success is not told. */
+  readonly afterSource?: (effect: S.Effect) => S.Event[] | undefined;
+  readonly afterDestination?: (effect: D.Effect) => D.Event[] | undefined;
 }
 
 export class Pair {
@@ -48,6 +53,7 @@ export class Pair {
   readonly facts: Facts = {
     sourceMayRun: true,
     surrendered: false,
+    tokenSent: false,
     prepared: false,
     active: false,
     destinationRuns: false,
@@ -106,15 +112,25 @@ export class Pair {
 
   settle(check: (pair: Pair) => void = () => undefined): this {
     for (let steps = 0; steps < 10_000; steps += 1) {
-      const forSource = this.#toSource.shift();
-      if (forSource !== undefined) this.#stepSource(forSource);
+      const sourceMoved = this.step('source');
       check(this);
-      const forDestination = this.#toDestination.shift();
-      if (forDestination !== undefined) this.#stepDestination(forDestination);
+      const destinationMoved = this.step('destination');
       check(this);
-      if (forSource === undefined && forDestination === undefined) return this;
+      if (!sourceMoved && !destinationMoved) return this;
     }
     throw new Error('the machines never came to rest');
+  }
+
+  /** Lets one side take its next event; false when there is none. */
+  step(side: 'source' | 'destination'): boolean {
+    if (side === 'source') {
+      const event = this.#toSource.shift();
+      if (event !== undefined) this.#stepSource(event);
+      return event !== undefined;
+    }
+    const event = this.#toDestination.shift();
+    if (event !== undefined) this.#stepDestination(event);
+    return event !== undefined;
   }
 
   #stepSource(event: S.Event): void {
@@ -122,7 +138,7 @@ export class Pair {
     this.source = state;
     for (const effect of effects) {
       const answers = this.#meddling.source?.(effect) ?? this.#sourceHost(effect);
-      this.#toSource.push(...answers);
+      this.#toSource.push(...(this.#meddling.afterSource?.(effect) ?? answers));
     }
   }
 
@@ -131,12 +147,13 @@ export class Pair {
     this.destination = state;
     for (const effect of effects) {
       const answers = this.#meddling.destination?.(effect) ?? this.#destinationHost(effect);
-      this.#toDestination.push(...answers);
+      this.#toDestination.push(...(this.#meddling.afterDestination?.(effect) ?? answers));
     }
   }
 
   #wire(message: Message, towards: 'source' | 'destination'): void {
     this.sent.push(message.type);
+    if (message.type === 'SURRENDER') this.facts.tokenSent = true;
     const arriving = this.#meddling.onWire?.(message, towards) ?? [message];
     for (const one of arriving) {
       if (towards === 'source') this.#toSource.push({ kind: one.type, message: one } as S.Event);
@@ -204,6 +221,7 @@ export class Pair {
       case 'recordGone':
         return [{ kind: 'goneRecorded', signature: seal('host-a', effect.statement) }];
       case 'abandon':
+        this.facts.surrendered = false;
         this.facts.sourceMayRun = true;
         return [{ kind: 'abandoned' }];
       case 'arm':
@@ -277,8 +295,9 @@ export function invariants({ facts, source }: Pair): void {
   const both = facts.sourceMayRun && facts.destinationRuns;
   if (both) throw new Error('one life: it runs twice');
   if (facts.surrendered && facts.sourceMayRun) throw new Error('it runs after the surrender');
+  if (facts.tokenSent && !facts.surrendered) throw new Error('a token without its record');
   if (facts.destinationRuns && !facts.active) throw new Error('it runs before the commit point');
-  if (facts.active && !facts.surrendered) throw new Error('active without a surrender');
+  if (facts.active && !facts.tokenSent) throw new Error('active without a token');
   if (facts.surrendered && !facts.destinationHolds) throw new Error('no loss: nobody holds it');
   if (!facts.vtpmAtSource && !facts.destinationRuns) throw new Error('vTPM deleted too early');
   if (source.kind === 'Ended' && source.outcome === 'completed' && facts.vtpmAtSource) {

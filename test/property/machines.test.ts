@@ -1,0 +1,149 @@
+/**
+ * The two machines under everything at once: events in any interleaving, effects that fail after
+ * they took effect, messages lost, doubled, held back or invented, deadlines, cancels, broken
+ * connections. Whatever happens, no invariant breaks, and both come to an end.
+ */
+import * as fc from 'fast-check';
+import { test } from 'tap';
+import type * as D from '../../src/protocol/destination/state.ts';
+import type { Message } from '../../src/protocol/messages.ts';
+import type * as S from '../../src/protocol/source/state.ts';
+import { invariants, Pair } from '../unit/protocol/pair.ts';
+import { MESSAGE_SAMPLES } from '../unit/protocol/samples.ts';
+
+type Side = 'source' | 'destination';
+
+/** What happens next to one side. */
+type Happening =
+  | { readonly kind: 'step' }
+  | { readonly kind: 'message'; readonly message: Message }
+  | { readonly kind: 'event'; readonly event: (typeof TROUBLES)[number] };
+
+/** Events that may come at any time. */
+const TROUBLES = [
+  { kind: 'deadlinePassed' },
+  { kind: 'cancelRequested', code: 'CANCELLED' },
+  { kind: 'peerClosed', code: 'PEER_CLOSED', detail: '' },
+  { kind: 'failed', code: 'CHANNEL_LOST', detail: '' },
+] as const;
+
+/** What becomes of a message on its way; most of them arrive. */
+type Fate = 'arrives' | 'is lost' | 'comes twice' | 'is held back';
+
+const sides = fc.constantFrom<Side>('source', 'destination');
+const steps = fc.record({ side: sides, happening: fc.constant<Happening>({ kind: 'step' }) });
+const troubles = fc.record({
+  side: sides,
+  happening: fc.oneof(
+    fc.constantFrom(...TROUBLES).map((event): Happening => ({ kind: 'event', event })),
+    fc.constantFrom(...MESSAGE_SAMPLES).map((message): Happening => ({ kind: 'message', message })),
+  ),
+});
+const script = fc.array(
+  fc.oneof({ weight: 30, arbitrary: steps }, { weight: 1, arbitrary: troubles }),
+  {
+    maxLength: 200,
+  },
+);
+const fates = fc.infiniteStream(
+  fc.oneof(
+    { weight: 40, arbitrary: fc.constant<Fate>('arrives') },
+    { weight: 1, arbitrary: fc.constantFrom<Fate>('is lost', 'comes twice', 'is held back') },
+  ),
+);
+
+/** Effects whose work was done and whose answer was a failure: a write that may be on disk. */
+const failing = fc.subarray(['surrender', 'prepare', 'recordActive', 'startGuest', 'deleteGuest'], {
+  maxLength: 1,
+});
+
+function give(pair: Pair, side: Side, event: { readonly kind: string }): void {
+  if (side === 'source') pair.giveSource(event as S.Event);
+  else pair.giveDestination(event as D.Event);
+}
+
+function happen(pair: Pair, side: Side, happening: Happening): void {
+  if (happening.kind === 'event') give(pair, side, happening.event);
+  if (happening.kind === 'message') {
+    give(pair, side, { kind: happening.message.type, message: happening.message } as S.Event);
+  }
+  pair.step(side);
+  invariants(pair);
+}
+
+/** Lets everything end: what is under way goes on, and every wait has its limit. */
+function end(pair: Pair): void {
+  for (let waits = 0; waits < 100; waits += 1) {
+    pair.settle(invariants);
+    if (pair.source.kind === 'Ended' && pair.destination.kind === 'Ended') return;
+    give(pair, 'source', { kind: 'deadlinePassed' });
+    give(pair, 'destination', { kind: 'deadlinePassed' });
+  }
+  throw new Error(`never ends: ${pair.source.kind}, ${pair.destination.kind}`);
+}
+
+/** What must be true of two ends of one migration. */
+function agree({ source, destination, facts }: Pair): void {
+  if (source.kind !== 'Ended' || destination.kind !== 'Ended') throw new Error('not ended');
+  const isOver = (outcome: string) => outcome !== 'completed' && outcome !== 'in-doubt';
+  if (isOver(source.outcome)) {
+    if (!facts.sourceMayRun) throw new Error('given up, and it does not run at the source');
+    if (facts.destinationRuns) throw new Error('given up, and it runs at the destination');
+  }
+  if (isOver(destination.outcome) && facts.destinationHolds) {
+    throw new Error('given up, and the destination is not clean');
+  }
+  if (source.outcome === 'completed' && !facts.destinationRuns) {
+    throw new Error('completed, and it does not run at the destination');
+  }
+}
+
+void test('whatever happens: one life, no loss, and an end', async (t) => {
+  const outcomes = new Set<string>();
+  fc.assert(
+    fc.property(script, fates, failing, (happenings, fate, fails) => {
+      const held: Message[] = [];
+      const fail = (kind: string) =>
+        fails.includes(kind)
+          ? [{ kind: 'failed', code: 'STORE_FAILED', detail: '' } as const]
+          : undefined;
+      const pair = new Pair({
+        dirty: [5000, 10],
+        onWire: (message) => {
+          const what = fate.next().value;
+          if (what === 'is lost') return [];
+          if (what === 'is held back') {
+            held.push(message);
+            return [];
+          }
+          return what === 'comes twice' ? [message, message] : [message];
+        },
+        afterSource: ({ kind }) => fail(kind),
+        afterDestination: ({ kind }) => fail(kind),
+      });
+      pair.giveSource({ kind: 'started' });
+      for (const { side, happening } of happenings) happen(pair, side, happening);
+      for (const message of held) {
+        for (const side of ['source', 'destination'] as const) {
+          happen(pair, side, { kind: 'message', message });
+        }
+      }
+      end(pair);
+      agree(pair);
+      const of = (state: Pair['source'] | Pair['destination']) =>
+        state.kind === 'Ended' ? state.outcome : '';
+      outcomes.add(`${of(pair.source)}, ${of(pair.destination)}`);
+    }),
+    { numRuns: 3000 },
+  );
+  // The search must reach the interesting ends, or it would pass in vain.
+  for (const pairOfOutcomes of [
+    'completed, completed',
+    'cancelled, cancelled',
+    'failed, failed',
+    'in-doubt, in-doubt',
+    'in-doubt, completed',
+  ]) {
+    t.ok(outcomes.has(pairOfOutcomes), pairOfOutcomes);
+  }
+});
