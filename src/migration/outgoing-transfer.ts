@@ -5,6 +5,7 @@
  */
 import { PAGE_BYTES } from '../base/units.ts';
 import type { Guest } from '../guest/driver.ts';
+import type { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
 import { openSender, type DataSender, type SenderOptions } from './data-plane/sender.ts';
@@ -28,7 +29,7 @@ export class OutgoingTransfer {
   }
 
   /** Joins the data channels; `failed` hears of one that breaks later. */
-  async join(options: ChannelOptions, failed: (event: Event) => void): Promise<Event> {
+  async join(options: ChannelOptions, failed: (failure: MigError) => void): Promise<Event> {
     const sender = await openSender({
       ...options,
       memory: this.#guest.memory,
@@ -41,7 +42,7 @@ export class OutgoingTransfer {
     }
     const { maxBandwidthBps } = this.#options;
     if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
-    void sender.failed.then(({ code, detail }) => failed({ kind: 'failed', code, detail }));
+    void sender.failed.then(failed);
     return { kind: 'channelsJoined' };
   }
 
@@ -63,11 +64,14 @@ export class OutgoingTransfer {
   }
 
   async pauseGuest(): Promise<Event> {
-    await this.#guest.pause();
-    // What the last collection found was not sent yet: the rest is added to it.
-    const { dirtyPages } = await this.#guest.collectDirty('add');
+    // Asked at once, done in this order: the guest stands still meanwhile.
+    const [, { dirtyPages }, { stateBytes }] = await Promise.all([
+      this.#guest.pause(),
+      // What the last collection found was not sent yet: the rest is added to it.
+      this.#guest.collectDirty('add'),
+      this.#guest.exportState(),
+    ]);
     this.#dirtyPages = dirtyPages;
-    const { stateBytes } = await this.#guest.exportState();
     return { kind: 'guestPaused', stateBytes };
   }
 

@@ -7,6 +7,7 @@ import {
   ADMISSION_MS_MAX,
   CONNECT_MS_MAX,
   GUEST_WORK_MS_MAX,
+  PEERS_WORD_MS_MAX,
   REPLY_MS_MAX,
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
@@ -15,6 +16,7 @@ import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
 import { destroyVtpm, type Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
+import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
@@ -213,15 +215,15 @@ export class OutgoingMigration {
       case 'describe':
         return this.#guest.describe().then((descriptor) => ({ kind: 'described', descriptor }));
       case 'joinChannels':
-        return this.#joinChannels(effect);
+        return this.#sending(this.#joinChannels(effect));
       case 'sendRound':
-        return this.#transfer.sendRound(effect.round);
+        return this.#sending(this.#transfer.sendRound(effect.round));
       case 'collectDirty':
         return this.#transfer.collectDirty(effect.sent);
       case 'pauseGuest':
         return this.#transfer.pauseGuest();
       case 'sendFinal':
-        return this.#transfer.sendFinal(effect);
+        return this.#sending(this.#transfer.sendFinal(effect));
       case 'surrender':
         return this.#surrender(effect);
       case 'deleteGuest':
@@ -309,7 +311,8 @@ export class OutgoingMigration {
         threads,
         silenceMs,
       },
-      (failed) => this.#runner.dispatch(failed),
+      (failure) =>
+        void this.#sending(Promise.reject(failure)).then((event) => this.#runner.dispatch(event)),
     );
   }
 
@@ -355,6 +358,35 @@ export class OutgoingMigration {
       signer: this.#ports.host,
     };
     return { kind: 'goneRecorded', signature };
+  }
+
+  /** What the data plane is at; that a channel broke is the reason only if the peer gives no other. */
+  async #sending(work: Promise<Event>): Promise<Event> {
+    try {
+      return await work;
+    } catch (thrown) {
+      const { code, detail } = MigError.from(thrown);
+      if (code === 'CHANNEL_LOST' || code === 'CHANNEL_JOIN') await this.#peersWord();
+      return { kind: 'failed', code, detail };
+    }
+  }
+
+  /**
+   * A data channel breaks as well because the peer refused what came, was stopped or died; the control
+   * channel says which, a little sooner or later. Resolves when it did (this migration is given up
+   * then), or had its time.
+   */
+  #peersWord(): Promise<void> {
+    const { signal } = this.#giveUp;
+    return new Promise((resolve) => {
+      const timer = this.#ports.clock.after(PEERS_WORD_MS_MAX, resolve);
+      const heard = () => {
+        timer.cancel();
+        resolve();
+      };
+      if (signal.aborted) heard();
+      else signal.addEventListener('abort', heard, { once: true });
+    });
   }
 
   async #abandon(code: Code, detail: string): Promise<Event> {

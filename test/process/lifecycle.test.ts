@@ -64,9 +64,9 @@ void test('a destination that ends in the middle', async (t) => {
   const { a } = cluster;
   await a.call('vm.create', smallGuest('vm1'));
   for (const [signal, code] of [
-    ['SIGTERM', /^DAEMON_STOPPING$/],
+    ['SIGTERM', 'DAEMON_STOPPING'],
     // Whichever of its connections is seen to break first.
-    ['SIGKILL', /^(PEER_CLOSED|CHANNEL_LOST)$/],
+    ['SIGKILL', 'PEER_CLOSED'],
   ] as const) {
     await t.test(`${signal} in pre-copy`, async (t) => {
       const { result } = await slowly(a, 'vm1', 'host-b');
