@@ -82,10 +82,14 @@ function end(pair: Pair): void {
   throw new Error(`never ends: ${pair.source.kind}, ${pair.destination.kind}`);
 }
 
+const outcomeOf = (state: Pair['source'] | Pair['destination']): string =>
+  state.kind === 'Ended' ? state.outcome : state.kind;
+
+const isOver = (outcome: string): boolean => outcome !== 'completed' && outcome !== 'in-doubt';
+
 /** What must be true of two ends of one migration. */
 function agree({ source, destination, facts }: Pair): void {
   if (source.kind !== 'Ended' || destination.kind !== 'Ended') throw new Error('not ended');
-  const isOver = (outcome: string) => outcome !== 'completed' && outcome !== 'in-doubt';
   if (isOver(source.outcome)) {
     if (!facts.sourceMayRun) throw new Error('given up, and it does not run at the source');
     if (facts.destinationRuns) throw new Error('given up, and it runs at the destination');
@@ -130,9 +134,7 @@ void test('whatever happens: one life, no loss, and an end', async (t) => {
       }
       end(pair);
       agree(pair);
-      const of = (state: Pair['source'] | Pair['destination']) =>
-        state.kind === 'Ended' ? state.outcome : '';
-      outcomes.add(`${of(pair.source)}, ${of(pair.destination)}`);
+      outcomes.add(`${outcomeOf(pair.source)}, ${outcomeOf(pair.destination)}`);
     }),
     { numRuns: 3000 },
   );
