@@ -104,6 +104,22 @@ void test('after an acknowledged pause not a byte of memory changes, until it is
   }
 });
 
+void test('a throttled guest has less time', async (t) => {
+  await using scratch = new Scratch();
+  const guest = await scratch.driver.create(spec({ vcpus: 1 }), scratch.place);
+  /** Virtual time that passes in so many writes, as a share of real time. */
+  const share = async (writes: number): Promise<number> => {
+    const [from, before] = [performance.now(), await guest.status()];
+    await wroteMore(guest, before.registers.writes + writes);
+    const after = await guest.status();
+    return (after.registers.runMs - before.registers.runMs) / (performance.now() - from);
+  };
+  await guest.throttle(90);
+  t.equal((await guest.status()).throttlePercent, 90);
+  t.ok((await share(200)) < 0.3, 'a tenth, roughly');
+  await t.rejects(guest.throttle(100), { code: 'GUEST_FAILED' }, 'it would never run');
+});
+
 void test('what changes in memory is in the bitmap of written pages', async (t) => {
   await using scratch = new Scratch();
   for (const dirtyTracking of ['auto', 'log'] as const) {
