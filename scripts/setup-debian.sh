@@ -6,6 +6,7 @@ set -euo pipefail
 packages=(
   libstdc++6 # the pinned Node, koffi and lmdb are linked to it
   libgcc-s1  # likewise
+  iproute2   # network namespaces of the tests
 )
 
 installed() {

@@ -35,9 +35,14 @@ export async function findDaemon(where: Whereabouts): Promise<ApiClient> {
   const explicit = where.socket ?? (where.stateDir && path.join(where.stateDir, SOCKET_FILE));
   if (explicit !== undefined && host === undefined) return connectLocal(path.resolve(explicit));
   const locals = await answering(explicit === undefined ? socketsHere() : [path.resolve(explicit)]);
-  const chosen = await choose(locals, where).finally(() => undefined);
-  for (const { client } of locals) if (client !== chosen) client.close();
-  return chosen;
+  let chosen: ApiClient | undefined;
+  try {
+    chosen = await choose(locals, where);
+    return chosen;
+  } finally {
+    // An open connection would keep the process alive.
+    for (const { client } of locals) if (client !== chosen) client.close();
+  }
 }
 
 function choose(locals: readonly Local[], where: Whereabouts): Promise<ApiClient> {

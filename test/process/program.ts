@@ -6,10 +6,15 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 
+/** A program that hangs is ended, so that the test says where. Nothing takes this long. */
+const LIFE_MS_MAX = 100_000;
+
 export interface ProgramOptions {
   readonly cwd?: string;
   /** On top of PATH, which alone is passed on. */
   readonly env?: Readonly<Record<string, string>>;
+  /** An input that stays open as long as this process lives; otherwise it is at its end. */
+  readonly input?: boolean;
 }
 
 export interface Ended {
@@ -26,17 +31,19 @@ export class Program {
   /** Settled when it has ended and all it wrote is read. */
   readonly ended: Promise<Ended>;
 
-  constructor(command: readonly string[], { cwd, env = {} }: ProgramOptions = {}) {
+  constructor(command: readonly string[], { cwd, env = {}, input = false }: ProgramOptions = {}) {
     const [file = '', ...args] = command;
     this.#child = spawn(file, args, {
       cwd,
       env: { PATH: process.env['PATH'], ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
+      stdio: [input ? 'pipe' : 'ignore', 'pipe', 'pipe'],
       detached: true,
     });
     this.#child.stdout?.on('data', (data: Buffer) => this.#out.add(String(data)));
     this.#child.stderr?.on('data', (data: Buffer) => this.#err.add(String(data)));
+    const limit = setTimeout(() => this.signalGroup('SIGKILL'), LIFE_MS_MAX);
     this.ended = once(this.#child, 'close').then((ended) => {
+      clearTimeout(limit);
       const [exit, signal] = ended as [number | null, NodeJS.Signals | null];
       const texts = { out: this.#out.text, err: this.#err.text };
       this.#out.end();
