@@ -77,6 +77,8 @@ export interface SelfCheck {
 export interface Guest {
   readonly memory: GuestMemory;
   readonly isPaused: boolean;
+  /** Aborted when its process is gone, or speaks with us no more. */
+  readonly gone: AbortSignal;
   describe(): Promise<VmDescriptor>;
   status(): Promise<GuestStatus>;
   /** From now on every write is seen. */

@@ -78,6 +78,10 @@ export class IncomingMigration {
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #finished = Promise.withResolvers<IncomingResult>();
+  readonly #guestGone = (): void => {
+    if (mayHoldTheOnlyCopy(this.#runner.state)) return;
+    this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
+  };
   #record: MigrationRecord | undefined;
   #secret: SessionSecret | undefined;
   #admitted: Admitted | undefined;
@@ -270,6 +274,7 @@ export class IncomingMigration {
         cancel: (code) => this.cancel(code),
         finished: this.finished,
       });
+      this.#admitted.guest.gone.addEventListener('abort', this.#guestGone);
       if (this.#secret === undefined) throw new Error('no keys yet');
       const receiver = await openReceiver({
         silenceMs: this.#ports.silenceMs,
@@ -375,6 +380,7 @@ export class IncomingMigration {
 
   #end(): void {
     this.#deadline.disarm();
+    this.#admitted?.guest.gone.removeEventListener('abort', this.#guestGone);
     this.#secret?.[Symbol.dispose]();
     const { state } = this.#runner;
     if (state.kind !== 'Ended') throw new Error(`end in ${state.kind}`);

@@ -36,7 +36,7 @@ export class Inventory {
     for (const record of this.#store.vms()) {
       if (record.state === 'gone') continue;
       const guest = await this.#driver.attach(this.#place(record.name));
-      if (guest !== undefined) this.#guests.set(record.name, guest);
+      if (guest !== undefined) this.adopt(record.name, guest);
     }
     for (const record of this.#store.migrations()) {
       if (record.state === 'started') await this.#abortInterrupted(record);
@@ -61,7 +61,7 @@ export class Inventory {
     });
   }
 
-  /** Ends and removes a VM without a record: one that was being made, or was on its way here. */
+  /** Ends and removes whatever of a VM is here, whoever left it, and in whatever state. */
   async #clear(name: string): Promise<void> {
     const place = this.#place(name);
     const guest = await this.#driver.attach(place);
@@ -133,7 +133,7 @@ export class Inventory {
       await destroyVtpm(this.#place(spec.name));
       throw thrown;
     }
-    this.#guests.set(spec.name, guest);
+    this.adopt(spec.name, guest);
     return record;
   }
 
@@ -146,12 +146,18 @@ export class Inventory {
     }
     await guest?.destroy();
     this.#guests.delete(name);
-    await destroyVtpm(this.#place(name));
+    await this.#clear(name);
     await this.#store.write({ removeVm: name });
   }
 
+  /** The VM of that name is this guest, for as long as it lives. */
   adopt(name: string, guest: Guest): void {
     this.#guests.set(name, guest);
+    const lost = () => {
+      if (this.#guests.get(name) === guest) this.#guests.delete(name);
+    };
+    guest.gone.addEventListener('abort', lost, { once: true });
+    if (guest.gone.aborted) lost();
   }
 
   forget(name: string): void {

@@ -80,6 +80,11 @@ export class OutgoingMigration {
   readonly #giveUp = new AbortController();
   readonly #finished = Promise.withResolvers<MigrationResult>();
   readonly #emit: (event: MigrationEvent) => void;
+  /** From the surrender on its end is what is asked of it. */
+  readonly #guestGone = (): void => {
+    if (mayHaveSurrendered(this.#runner.state)) return;
+    this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
+  };
   #record: MigrationRecord;
   #conversation: Conversation | undefined;
   #secret: SessionSecret | undefined;
@@ -136,6 +141,8 @@ export class OutgoingMigration {
   /** Runs it to its end; never rejects. The VM's lock is the caller's. */
   async run(): Promise<MigrationResult> {
     const { timeoutMs } = this.#request.options;
+    this.#guest.gone.addEventListener('abort', this.#guestGone);
+    if (this.#guest.gone.aborted) this.#guestGone();
     const overall = new Deadline(this.#ports.clock, () => this.cancel('TIMEOUT'));
     if (timeoutMs !== undefined) overall.arm(timeoutMs);
     try {
@@ -405,6 +412,7 @@ export class OutgoingMigration {
 
   #end(): undefined {
     this.#deadline.disarm();
+    this.#guest.gone.removeEventListener('abort', this.#guestGone);
     this.#secret?.[Symbol.dispose]();
     void this.#transfer.close();
     this.#conversation?.close();

@@ -1,10 +1,13 @@
 /** Every migration that is given up before the handover, or is asked to be after it. */
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
 import { Cluster, smallGuest } from './cluster.ts';
 import {
   answerOf,
   cancel,
+  eventually,
   isClean,
   runsOn,
   SLOW,
@@ -75,6 +78,28 @@ void test('a migration that is given up', async (t) => {
     t.match(await answerOf(cancel(a, migrationId)), { code: 'CANCEL_TOO_LATE' });
     await runsOn(t, b, 'late');
   });
+  await refused('the guest that waits at the destination dies', {
+    attempt: async (vm) => {
+      const { result } = await slowly(a, vm, 'host-b', 'pre-copy', { maxBandwidthBps: 8 * MiB });
+      killGuest(cluster.get('host-b').memoryDir, vm);
+      return result;
+    },
+    code: 'GUEST_FAILED',
+  });
+  await t.test('the guest itself dies', async (t) => {
+    await a.call('vm.create', smallGuest('dies'));
+    const { result } = await slowly(a, 'dies', 'host-b');
+    killGuest(cluster.get('host-a').memoryDir, 'dies');
+    await eventually('it is lost', async () => {
+      const row = (await a.list()).find(({ name }) => name === 'dies');
+      return row?.state === 'lost';
+    });
+    t.match(await result, { outcome: 'failed', code: 'GUEST_FAILED' });
+    await isClean(t, cluster, 'host-b', 'dies');
+    t.match(await answerOf(a.migrate('dies', 'host-b')), { code: 'VM_STATE' });
+    await a.call('vm.delete', { name: 'dies' });
+    await isClean(t, cluster, 'host-a', 'dies');
+  });
   await t.test('a VM that its operator paused stays where it is and paused', async (t) => {
     await a.call('vm.create', smallGuest('paused'));
     await a.call('vm.pause', { name: 'paused' });
@@ -85,3 +110,7 @@ void test('a migration that is given up', async (t) => {
     t.match(await a.migrate('paused', 'host-b'), { outcome: 'completed' });
   });
 });
+
+function killGuest(memoryDir: string, vm: string): void {
+  process.kill(Number(readFileSync(path.join(memoryDir, vm, 'pid'), 'utf8')), 'SIGKILL');
+}

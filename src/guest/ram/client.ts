@@ -22,6 +22,7 @@ export class AgentClient {
   readonly #socket: Socket;
   readonly #limitMs: number;
   readonly #pending = new Map<number, Pending>();
+  readonly #gone = new AbortController();
   #lastId = 0;
 
   private constructor(socket: Socket, limitMs: number) {
@@ -37,7 +38,15 @@ export class AgentClient {
       }
     });
     socket.on('error', () => undefined);
-    socket.on('close', () => this.#failAll(new MigError('GUEST_FAILED', 'its process is gone')));
+    socket.on('close', () => {
+      this.#failAll(new MigError('GUEST_FAILED', 'its process is gone'));
+      this.#gone.abort();
+    });
+  }
+
+  /** Aborted when nobody answers here any more. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
   }
 
   /** `limitMs`: for each request. Throws GUEST_FAILED when nobody listens. */

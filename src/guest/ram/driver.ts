@@ -184,6 +184,10 @@ class RamGuest implements Guest {
     return this.#paused;
   }
 
+  get gone(): AbortSignal {
+    return this.#client.gone;
+  }
+
   async describe(): Promise<VmDescriptor> {
     const descriptor = await this.#client.request({ op: 'describe' });
     const bytes = descriptor.regions.map((region) => region.bytes);
