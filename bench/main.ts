@@ -13,7 +13,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Report>>> = {
 const asked = process.argv.slice(2);
 const unknown = asked.filter((name) => !Object.hasOwn(BENCHMARKS, name));
 if (unknown.length > 0) {
-  console.error(`no benchmark ${unknown.join(', ')}; there are: ${Object.keys(BENCHMARKS).join(', ')}`);
+  console.error(
+    `no benchmark ${unknown.join(', ')}; there are: ${Object.keys(BENCHMARKS).join(', ')}`,
+  );
   process.exit(2);
 }
 for (const [name, run] of Object.entries(BENCHMARKS)) {

@@ -6,20 +6,20 @@
  *
  * Two figures a migration: how fast its pages moved (all rounds, from the first record sealed to the
  * last one confirmed), and the whole of it, from the request to the deletion at the source.
- *
- * `MIGD_BENCH_SHORT=1`: a smaller guest, one channel, two runs, to see that it works.
  */
 import { createCipheriv, randomBytes } from 'node:crypto';
 import { GiB, KiB, MiB } from '../src/base/units.ts';
 import { SUITES } from '../src/crypto/suites.ts';
 import { SUITE_NAMES, type SuiteName } from '../src/protocol/options.ts';
-import { Cluster, type Api } from '../test/process/cluster.ts';
+import type { RoundReport } from '../src/migration/report.ts';
+import { Cluster } from '../test/process/cluster.ts';
 import { BarePair } from './bare-pair.ts';
+import { IS_SHORT } from './length.ts';
 import type { Bar } from './plot.ts';
 import type { Report } from './report.ts';
 import { pairwise, show, spread } from './stats.ts';
+import { Traveller } from './traveller.ts';
 
-const IS_SHORT = process.env['MIGD_BENCH_SHORT'] === '1';
 const MEMORY_BYTES = IS_SHORT ? 256 * MiB : GiB;
 const RUNS = IS_SHORT ? 2 : 5;
 const CHANNELS = IS_SHORT ? [1] : [1, 2, 4];
@@ -39,30 +39,8 @@ interface Contestant {
 
 const gigabytesPerSecond = (bytes: number, ms: number): number => bytes / ms / 1e6;
 
-/** The guest and where it is. */
-class Traveller {
-  readonly #cluster: Cluster;
-  #isAtA = true;
-
-  constructor(cluster: Cluster) {
-    this.#cluster = cluster;
-  }
-
-  async create(): Promise<void> {
-    await this.#cluster.a.call('vm.create', { name: 'vm1', memoryBytes: MEMORY_BYTES, fill: 1 });
-  }
-
-  /** Moves it to the other host. */
-  async move({ suite, channels }: Contestant): Promise<{ pagesMs: number; wholeMs: number }> {
-    const { a, b } = this.#cluster;
-    const [from, to]: [Api, string] = this.#isAtA ? [a, 'host-b'] : [b, 'host-a'];
-    const result = await from.migrate('vm1', to, { suite, channels });
-    if (result.outcome !== 'completed') throw new Error(`${result.code}: ${result.detail}`);
-    this.#isAtA = !this.#isAtA;
-    const pagesMs = result.rounds.reduce((sum, { durationMs }) => sum + durationMs, 0);
-    return { pagesMs, wholeMs: result.totalMs };
-  }
-}
+const sumOfMs = (rounds: readonly RoundReport[]): number =>
+  rounds.reduce((sum, { durationMs }) => sum + durationMs, 0);
 
 /** One core, pieces as large as our records. */
 function cipherSpeed(suite: SuiteName): number {
@@ -82,8 +60,8 @@ export async function throughput(): Promise<Report> {
   await using cluster = await Cluster.start();
   using tls = await BarePair.start('tls', MEMORY_BYTES, cluster.certs);
   using tcp = await BarePair.start('tcp', MEMORY_BYTES, cluster.certs);
-  const guest = new Traveller(cluster);
-  await guest.create();
+  const spec = { memoryBytes: MEMORY_BYTES, fill: 1 };
+  const guest = await Traveller.create(cluster, 'vm1', spec);
   const contestants = SUITE_NAMES.flatMap((suite) =>
     CHANNELS.map((channels): Contestant => {
       return { suite, channels, pages: [], whole: [], bareTls: [] };
@@ -97,11 +75,12 @@ export async function throughput(): Promise<Report> {
     if (run >= 0) bareTcp.push(gigabytesPerSecond(MEMORY_BYTES, tcpMs));
     for (const contestant of contestants) {
       const bareMs = await tls.run();
-      const { pagesMs, wholeMs } = await guest.move(contestant);
+      const { suite, channels } = contestant;
+      const { rounds, totalMs } = await guest.move({ suite, channels });
       if (run < 0) continue;
       contestant.bareTls.push(gigabytesPerSecond(MEMORY_BYTES, bareMs));
-      contestant.pages.push(gigabytesPerSecond(MEMORY_BYTES, pagesMs));
-      contestant.whole.push(gigabytesPerSecond(MEMORY_BYTES, wholeMs));
+      contestant.pages.push(gigabytesPerSecond(MEMORY_BYTES, sumOfMs(rounds)));
+      contestant.whole.push(gigabytesPerSecond(MEMORY_BYTES, totalMs));
     }
     if (run >= 0) for (const [suite, speeds] of ciphers) speeds.push(cipherSpeed(suite));
   }
