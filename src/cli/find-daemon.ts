@@ -12,7 +12,7 @@ import { connectLocal, connectRemote, type ApiClient } from './api-client.ts';
 export interface Whereabouts {
   readonly socket?: string | undefined;
   readonly stateDir?: string | undefined;
-  /** NAME or ADDRESS:PORT. */
+  /** NAME or ADDRESS or ADDRESS:PORT. */
   readonly host?: string | undefined;
   readonly certs: string;
   /** Name of the certificate that is shown to a remote daemon. */
@@ -20,6 +20,9 @@ export interface Whereabouts {
 }
 
 export const SOCKET_FILE = 'migd.sock';
+/** Of an address that comes without. */
+const PORT_DEFAULT = 7443;
+const PORT_MAX = 65_535;
 /** Where daemons keep their state directories when not told otherwise. */
 const STATES = 'state';
 
@@ -31,7 +34,8 @@ interface Local {
 /** Throws NO_DAEMON, USAGE (several would do), HOST_UNKNOWN, PKI_MISSING, PEER_WRONG, CERT_…. */
 export async function findDaemon(where: Whereabouts): Promise<ApiClient> {
   const { host } = where;
-  if (host?.includes(':') === true) return remote(where, host, undefined);
+  // Names have neither dots nor colons.
+  if (host !== undefined && /[.:]/.test(host)) return remote(where, addressOf(host), undefined);
   const explicit = where.socket ?? (where.stateDir && path.join(where.stateDir, SOCKET_FILE));
   if (explicit !== undefined && host === undefined) return connectLocal(path.resolve(explicit));
   const locals = await answering(explicit === undefined ? socketsHere() : [path.resolve(explicit)]);
@@ -43,6 +47,15 @@ export async function findDaemon(where: Whereabouts): Promise<ApiClient> {
     // An open connection would keep the process alive.
     for (const { client } of locals) if (client !== chosen) client.close();
   }
+}
+
+function addressOf(text: string): string {
+  const [, address, port = PORT_DEFAULT] =
+    /^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  if (address === undefined || Number(port) > PORT_MAX) {
+    throw new MigError('USAGE', `--host ${text}: expected NAME or ADDRESS or ADDRESS:PORT`);
+  }
+  return `${address}:${port}`;
 }
 
 function choose(locals: readonly Local[], where: Whereabouts): Promise<ApiClient> {

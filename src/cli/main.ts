@@ -1,6 +1,7 @@
 /** `migctl`: reads the command line, runs one command, and says what went wrong, if anything did. */
 import { readFileSync } from 'node:fs';
 import yargs from 'yargs';
+import { EXIT } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
 import { completionCommand } from './commands/completion.ts';
 import { hostsCommand } from './commands/hosts.ts';
@@ -20,6 +21,8 @@ async function run(args: readonly string[]): Promise<void> {
     .usage('$0 COMMAND: asks a migd for what it does')
     .version(version)
     .strict()
+    // Given twice, the last counts.
+    .parserConfiguration({ 'duplicate-arguments-array': false })
     .demandCommand(1, 'expected a command')
     .recommendCommands()
     .fail((message: string | null, error: Error | undefined) => {
@@ -38,6 +41,14 @@ async function run(args: readonly string[]): Promise<void> {
   ];
   await commands.reduce((known, add) => add(known), cli).parseAsync();
 }
+
+/** A reader that has seen enough (`| head`) is no error: the work goes on, its exit status counts. */
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code === 'EPIPE') return;
+  console.error(`migctl: standard output: ${error.message}`);
+  process.exit(EXIT.failed);
+});
+process.stderr.on('error', () => undefined);
 
 try {
   await run(process.argv.slice(2));

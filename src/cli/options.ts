@@ -13,7 +13,7 @@ export const withCommonOptions = (cli: Argv, environment: NodeJS.ProcessEnv): Ar
     .option('host', {
       type: 'string',
       default: environment['MIGD_HOST'],
-      describe: 'NAME or ADDRESS:PORT of the host whose daemon is asked',
+      describe: 'NAME, ADDRESS or ADDRESS:PORT of the host whose daemon is asked',
     })
     .option('socket', {
       type: 'string',

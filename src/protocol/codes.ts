@@ -43,7 +43,7 @@ export const CODES = {
   // The request
   USAGE: entry('The command line is not understood.', 'See `migctl --help`.', 'operator', false, usage),
   CONFIG_INVALID: entry('The configuration has an unknown or wrong key.', 'Correct the named key; `migd --check` validates without starting.', 'operator', false, usage),
-  REQUEST_INVALID: entry('The request does not have the expected form.', 'Use a `migctl` of the same version as the daemon.', 'operator', false, usage),
+  REQUEST_INVALID: entry('The request does not have the expected form.', 'Correct what is named; a `migctl` of another version than the daemon may ask what it does not know.', 'operator', false, usage),
   VM_UNKNOWN: entry('No VM of that name is on this host.', 'See `migctl vm list`; the VM may have moved: see `migctl history`.', 'operator', false, failed),
   VM_EXISTS: entry('A VM of that name is already on this host.', 'Choose another name or delete the old VM.', 'operator', false, failed),
   VM_STATE: entry('The VM is not in a state that allows this.', 'See `migctl vm show`.', 'operator', true, failed),

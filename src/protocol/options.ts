@@ -13,7 +13,10 @@ export const nameSchema = z
 /** Migration ids are UUIDv7 (RFC 9562 §5.7): unique, and sorted by time of request. */
 export const migrationIdSchema = z
   .string()
-  .regex(/^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/);
+  .regex(
+    /^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/,
+    'expected the id of a migration',
+  );
 
 export const SUITE_NAMES = [
   'aes-256-gcm+hmac-sha256',

@@ -62,7 +62,7 @@ void test('it shows a migration and proves what it claims', async (t) => {
   t.equal(exit, 0);
   t.equal(err, '');
   for (const shown of [
-    /vm1 {3}running/,
+    /^vm1 +host-a +running /m,
     /^phase attestation$/m,
     /^phase pre-copy$/m,
     /█+░* +\d+ %, .* remaining/,

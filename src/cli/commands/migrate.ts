@@ -1,12 +1,13 @@
 /** `migctl migrate`: moves a VM and shows how it goes. Ctrl-C cancels; once more, it only leaves. */
 import type { Argv } from 'yargs';
-import type { MigrationEvent } from '../../migration/report.ts';
-import { EXIT } from '../../protocol/codes.ts';
+import type { MigrationEvent, Outcome } from '../../migration/report.ts';
+import { EXIT, type Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
 import { CHANNELS_MAX, SUITE_NAMES } from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
+import { explained } from '../progress/summary.ts';
 import { parseDuration, parseRate } from '../quantities.ts';
 
 const migrateOptions = (cli: Argv<Common>) =>
@@ -17,7 +18,6 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('downtime-limit', {
       type: 'string',
       default: '50ms',
-      coerce: parseDuration,
       describe: 'stop-and-copy begins when what remains fits into this',
     })
     .option('verify', {
@@ -27,12 +27,10 @@ const migrateOptions = (cli: Argv<Common>) =>
     })
     .option('max-bandwidth', {
       type: 'string',
-      coerce: given(parseRate),
       describe: 'such as 10Gbit or 500MB',
     })
     .option('timeout', {
       type: 'string',
-      coerce: given(parseDuration),
       describe: 'such as 5m; then what --on-timeout says',
     })
     .option('on-timeout', { choices: ['cancel'] as const, default: 'cancel' as const })
@@ -41,25 +39,21 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('suite', { choices: SUITE_NAMES, describe: 'of ciphers (default: the best of both)' })
     .option('detach', { type: 'boolean', default: false, describe: 'do not wait for the end' });
 
-/** yargs coerces an option that was not given too. */
-function given<T>(parse: (text: string) => T): (text: string | undefined) => T | undefined {
-  return (text) => (text === undefined ? undefined : parse(text));
-}
-
 export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
   cli.command(
     'migrate <vm>',
     'moves a running VM to another host',
     migrateOptions,
     async (argv) => {
+      const { maxBandwidth, timeout } = argv;
       const request: Asked<'migrate'> = {
         vm: argv.vm,
         to: argv.to,
         mode: argv.mode,
-        downtimeLimitMs: argv.downtimeLimit,
+        downtimeLimitMs: parseDuration(argv.downtimeLimit),
         ...(argv.verify === undefined ? {} : { verify: argv.verify }),
-        ...(argv.maxBandwidth === undefined ? {} : { maxBandwidthBps: argv.maxBandwidth }),
-        ...(argv.timeout === undefined ? {} : { timeoutMs: argv.timeout }),
+        ...(maxBandwidth === undefined ? {} : { maxBandwidthBps: parseRate(maxBandwidth) }),
+        ...(timeout === undefined ? {} : { timeoutMs: parseDuration(timeout) }),
         channels: argv.channels,
         ...(argv.suite === undefined ? {} : { suite: argv.suite }),
         roundsMax: argv.rounds,
@@ -68,8 +62,10 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
       try {
         process.exitCode = await withDaemon(argv, (client) => migrate(client, request, argv));
       } catch (thrown) {
-        if (argv.json) console.log(JSON.stringify(neverBegan(argv, MigError.from(thrown))));
-        throw thrown;
+        const error = MigError.from(thrown);
+        const outcome = error.entry.exit === EXIT.refused ? 'refused' : 'failed';
+        if (argv.json) printUntold(request, null, outcome, error);
+        throw error;
       }
     },
   );
@@ -87,8 +83,12 @@ async function migrate(
   };
   try {
     const answer = await Promise.race([client.ask('migrate', request, hear), interrupt.left]);
-    if (answer === 'left') return leave(interrupt);
+    if (answer === 'left') return untold(common, request, interrupt, NOBODY_WAITED);
     return 'event' in answer ? view.end(answer) : detached(common, answer);
+  } catch (thrown) {
+    const error = MigError.from(thrown);
+    if (error.code !== 'NO_DAEMON' || interrupt.migrationId === undefined) throw error;
+    return untold(common, request, interrupt, error);
   } finally {
     interrupt[Symbol.dispose]();
   }
@@ -99,9 +99,35 @@ function detached(common: Common, started: { readonly migrationId: string }): nu
   return EXIT.completed;
 }
 
-function leave({ migrationId }: Interrupt): number {
-  console.error(`left it to the daemon: see \`migctl status ${migrationId ?? ''}\``);
+/** The end of a migration that nobody told us of. */
+interface Untold {
+  readonly code: Code | null;
+  readonly detail: string;
+}
+
+const NOBODY_WAITED: Untold = { code: null, detail: 'left to the daemon' };
+
+/** It began, and may go on: only the daemon knows. */
+function untold(
+  { json }: Common,
+  request: Asked<'migrate'>,
+  { migrationId }: Interrupt,
+  why: Untold,
+): number {
+  if (json) printUntold(request, migrationId ?? null, 'in-doubt', why);
+  if (why.code !== null) console.error(explained(why.code, why.detail).join('\n'));
+  console.error(`how it ended only the daemon knows: \`migctl status ${migrationId ?? ''}\``);
   return EXIT.inDoubt;
+}
+
+/** The last line of `--json` is a result also where no daemon gave one. */
+function printUntold(
+  { vm, to }: Asked<'migrate'>,
+  migrationId: string | null,
+  outcome: Outcome,
+  { code, detail }: Untold,
+): void {
+  console.log(JSON.stringify({ event: 'result', migrationId, vm, to, outcome, code, detail }));
 }
 
 /** Ctrl-C: the first asks the daemon to cancel, the second lets go of it. */
@@ -141,22 +167,9 @@ class Interrupt {
 
   #send(migrationId: string): void {
     // What comes of it is told by the result.
-    this.#client
-      .ask('cancel', { migrationId })
-      .catch((thrown: unknown) => console.error(MigError.from(thrown).message));
+    this.#client.ask('cancel', { migrationId }).catch((thrown: unknown) => {
+      const { code, detail } = MigError.from(thrown);
+      if (code !== 'NO_DAEMON') console.error(explained(code, detail).join('\n'));
+    });
   }
 }
-
-/** The last line of `--json` is a result also where no migration came about. */
-const neverBegan = (
-  { vm, to }: { readonly vm: string; readonly to: string },
-  { code, detail, entry }: MigError,
-) => ({
-  event: 'result',
-  migrationId: null,
-  vm,
-  to,
-  outcome: entry.exit === EXIT.refused ? 'refused' : 'failed',
-  code,
-  detail,
-});

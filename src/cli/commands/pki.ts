@@ -48,11 +48,11 @@ export const pkiCommand = (cli: Argv<Common>): Argv<Common> =>
             .option('kind', { choices: KINDS, demandOption: true, describe: 'of whom it is' })
             .option('life', {
               type: 'string',
-              coerce: parseDuration,
               describe: 'such as 720h (default: 90 days for a host, 30 for others)',
             }),
         (argv) => {
-          const issued = opened(argv).issue(argv.name, argv.kind, argv.life);
+          const life = argv.life === undefined ? undefined : parseDuration(argv.life);
+          const issued = opened(argv).issue(argv.name, argv.kind, life);
           print(argv, issued, (one) => listed([one]));
         },
       )

@@ -145,6 +145,7 @@ const listed = (views: readonly VmView[]): string =>
     views,
     {
       NAME: ({ name }) => name,
+      HOST: ({ host }) => host,
       STATE: ({ state, movedTo }) => (movedTo === null ? state : `${state} (to ${movedTo})`),
       EPOCH: ({ epoch }) => String(epoch),
       MEMORY: ({ memoryBytes }) => formatSize(memoryBytes),

@@ -43,7 +43,7 @@ function liveFollower(out: NodeJS.WriteStream): Follower {
   return {
     hear: (event) => {
       shown = after(shown, event);
-      const lines = drawn(shown).map((line) => line.slice(0, out.columns));
+      const lines = drawn(shown).map((line) => line.slice(0, widthOf(out)));
       out.write(redrawn(height, lines));
       height = lines.length;
     },
@@ -53,6 +53,9 @@ function liveFollower(out: NodeJS.WriteStream): Follower {
     },
   };
 }
+
+/** A line that wrapped would break the drawing. Some terminals do not know their width and say 0. */
+const widthOf = ({ columns }: NodeJS.WriteStream): number => (columns > 0 ? columns : 80);
 
 /** A result that is no success is an error: it goes where errors go. */
 function told(out: NodeJS.WriteStream, result: MigrationResult): number {
