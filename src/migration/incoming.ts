@@ -370,10 +370,13 @@ export class IncomingMigration {
     if (this.#record !== undefined) {
       this.#record = { ...this.#record, state: 'aborted', code, detail };
       const removeVm = this.#vm?.name;
-      await this.#ports.store.write({
-        migration: this.#record,
-        ...(removeVm === undefined ? {} : { removeVm }),
-      });
+      // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
+      await this.#ports.store
+        .write({
+          migration: this.#record,
+          ...(removeVm === undefined ? {} : { removeVm }),
+        })
+        .catch(() => undefined);
     }
     return { kind: 'abandoned' };
   }

@@ -100,10 +100,10 @@ export class RamDriver implements GuestDriver {
     // What an earlier guest of that name left when its host went down is nobody's any more.
     rmSync(place.memoryDir, { recursive: true, force: true });
     await destroyVtpm(place);
-    mkdirSync(place.memoryDir, { recursive: true, mode: 0o700 });
-    mkdirSync(place.stateDir, { recursive: true, mode: 0o700 });
     const { config: file, pid: pidFile } = files(place);
     try {
+      mkdirSync(place.memoryDir, { recursive: true, mode: 0o700 });
+      mkdirSync(place.stateDir, { recursive: true, mode: 0o700 });
       writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
       const pid = await this.#standby.take().assign(path.resolve(file));
       writeFileSync(pidFile, String(pid), { mode: 0o600 });
@@ -112,7 +112,8 @@ export class RamDriver implements GuestDriver {
       this.#standby.refillSoon();
       rmSync(place.memoryDir, { recursive: true, force: true });
       await destroyVtpm(place);
-      throw thrown;
+      // What has no code of its own is the disk's.
+      throw MigError.from(thrown, 'STORE_FAILED');
     }
   }
 
