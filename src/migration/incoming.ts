@@ -301,7 +301,8 @@ export class IncomingMigration {
       };
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
-      return { kind: 'notAdmitted', code, detail };
+      // To the source's operator our data ports are room like any other.
+      return { kind: 'notAdmitted', code: code === 'LISTEN_FAILED' ? 'DEST_BUSY' : code, detail };
     }
   }
 

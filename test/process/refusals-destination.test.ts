@@ -28,12 +28,18 @@ async function muteServer(): Promise<{ address: string } & AsyncDisposable> {
 
 void test('a destination that does not take it', async (t) => {
   await using mute = await muteServer();
+  const dataPort = await freePort();
   await using cluster = await Cluster.start(
     {
       'host-a': { config: { limits: { peerSilenceMs: SILENCE_MS } } },
       'host-full': { config: { limits: { memoryBytesMax: 8 * MiB } } },
       'host-busy': { config: { limits: { incomingMax: 1 } } },
-      'host-narrow': { config: { suites: ['chacha20-poly1305+hmac-sha256'] } },
+      'host-narrow': {
+        config: {
+          suites: ['chacha20-poly1305+hmac-sha256'],
+          dataPorts: { from: dataPort, to: dataPort },
+        },
+      },
       'host-sender': { config: { role: 'source' } },
       'host-strict': { config: { attestation: { allow: [] } } },
     },
@@ -60,6 +66,11 @@ void test('a destination that does not take it', async (t) => {
   await refused('a suite that it does not allow', {
     attempt: (vm) => a.migrate(vm, 'host-narrow', { suite: 'aes-256-gcm+hmac-sha256' }),
     code: 'SUITE_MISMATCH',
+    to: 'host-narrow',
+  });
+  await refused('more channels than it has ports', {
+    attempt: (vm) => a.migrate(vm, 'host-narrow', { channels: 2 }),
+    code: 'DEST_BUSY',
     to: 'host-narrow',
   });
   await t.test('the name is taken there', (t) =>
