@@ -17,6 +17,7 @@ import { listenUnix, serveApi, type Handler } from './api/server.ts';
 import { systemClock } from './clock.ts';
 import { readCommandLine } from './command-line.ts';
 import { resolveConfig, type Config } from './config.ts';
+import { keepSmall } from './footprint.ts';
 import { Host, systemRandom } from './host.ts';
 import { readIdentity } from './identity.ts';
 import { listenTls } from './listener.ts';
@@ -33,6 +34,7 @@ const { version } = JSON.parse(
 const SPARE_THREADS = 1;
 
 async function run(config: Config): Promise<void> {
+  keepSmall();
   const log = makeLog(config);
   let identity = readIdentity(config.certs, config.name);
   let appraiser = new Appraiser(identity.hostKey, config.attestation.allow);

@@ -6,6 +6,7 @@ import { Opener } from '../../crypto/opener.ts';
 import { SUITES } from '../../crypto/suites.ts';
 import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
+import { Garbage } from './garbage.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
 import { RamFile } from './ram-file.ts';
@@ -51,6 +52,7 @@ async function receive(
 
 /** Everything that ends the socket before the end record was accepted is a failure. */
 function readAll(socket: TLSSocket, reader: RecordReader, receiving: Receiving): void {
+  const garbage = new Garbage();
   let isOver = false;
   const fail = (error: MigError): void => {
     if (isOver) return;
@@ -65,6 +67,7 @@ function readAll(socket: TLSSocket, reader: RecordReader, receiving: Receiving):
     if (isOver) return;
     try {
       reader.push(bytes);
+      garbage.add(bytes.length);
     } catch (thrown) {
       fail(MigError.from(thrown));
     }

@@ -5,6 +5,7 @@
 import type { TLSSocket } from 'node:tls';
 import { setImmediate } from 'node:timers/promises';
 import { MigError } from '../../protocol/error.ts';
+import { Garbage } from './garbage.ts';
 
 /** Records between two looks at what else this thread has to do. */
 const RECORDS_PER_TURN = 8;
@@ -15,6 +16,7 @@ export class RecordWriter {
   #failure: MigError | undefined;
   #waiting: PromiseWithResolvers<void> | undefined;
   #records = 0;
+  readonly #garbage = new Garbage();
 
   /** `failed` is told once, also while nothing is being written. */
   constructor(socket: TLSSocket, silenceMs: number, failed: (error: MigError) => void) {
@@ -38,7 +40,10 @@ export class RecordWriter {
     if (this.#failure !== undefined) throw this.#failure;
     this.#socket.cork();
     let room = true;
-    for (const piece of record) room = this.#socket.write(piece);
+    for (const piece of record) {
+      room = this.#socket.write(piece);
+      this.#garbage.add(piece.length);
+    }
     this.#socket.uncork();
     this.#records += 1;
     if (!room) {
