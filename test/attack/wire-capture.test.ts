@@ -93,6 +93,7 @@ async function recordsOf(image: Buffer, sealer: Sealer): Promise<Buffer> {
     memory,
     share: { index: 0, of: 1 },
     pacer: { take: async () => undefined },
+    clock: { now: () => 0 },
     writer: { write: async (record) => void records.push(...record) },
     report: () => undefined,
   });

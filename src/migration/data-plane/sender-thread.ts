@@ -37,7 +37,7 @@ async function join(setup: SenderSetup, held: Held): Promise<Sending> {
   const sealer = new Sealer({ suite: SUITES[setup.suite], keys, channel });
   const writer = new RecordWriter(socket, setup.silenceMs, reportFailure);
   report({ kind: 'joined' });
-  return new Sending({ sealer, writer, report, ...held });
+  return new Sending({ sealer, writer, report, clock: threadClock, ...held });
 }
 
 export function runSender(setup: SenderSetup): Duty {

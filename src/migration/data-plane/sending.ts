@@ -2,6 +2,7 @@
  * One channel's part of a transfer, at the source: its share of the pages of each round, in sealed
  * records, then the state, then the end. It sends what it is told to and when.
  */
+import type { Clock } from '../../base/ports.ts';
 import type { Sealer } from '../../crypto/sealer.ts';
 import { batchesOf } from '../../pages/batcher.ts';
 import { dirtyRangesOf, rangesOf, type Share } from '../../pages/share.ts';
@@ -13,8 +14,8 @@ import type { ChannelRound, Report, RoundPages } from './messages.ts';
 import type { Pacer } from './pacer.ts';
 import type { RecordWriter } from './record-writer.ts';
 
-/** Told to the main thread every so many bytes, so that progress costs nothing. */
-const PROGRESS_BYTES = 4 * 1024 * 1024;
+/** Told to the main thread this often: waking it costs as much as sealing a record. */
+const PROGRESS_MS = 50;
 
 /** The one region of an embedded guest's RAM. */
 const REGION = 0;
@@ -26,6 +27,7 @@ export interface SendingOptions {
   readonly sealer: Sealer;
   readonly writer: Pick<RecordWriter, 'write'>;
   readonly pacer: Pick<Pacer, 'take'>;
+  readonly clock: Pick<Clock, 'now'>;
   readonly memory: GuestMemory;
   readonly share: Share;
   readonly report: (report: Report) => void;
@@ -43,17 +45,18 @@ export class Sending {
 
   /** Sends a round and its end. Rejects with what the writer and the sealer throw. */
   async round(n: number, what: RoundPages): Promise<ChannelRound> {
-    const { memory, share, report, sealer } = this.#options;
+    const { memory, share, report, sealer, clock } = this.#options;
     const { ram, dirty } = memory;
     const ranges = what === 'all' ? rangesOf(dirty.pageCount, share) : dirtyRangesOf(dirty, share);
     this.#bytes = 0;
-    let [pages, zeroPages, told] = [0, 0, 0];
+    let [pages, zeroPages, toldAt] = [0, 0, Number.NEGATIVE_INFINITY];
     for (const batch of batchesOf(ranges, { region: REGION, memory: ram, zeros: this.#zeros })) {
       await this.#send('pages', batch.pieces);
       pages += batch.pages;
       zeroPages += batch.zeroPages;
-      if (this.#bytes - told < PROGRESS_BYTES) continue;
-      told = this.#bytes;
+      const now = clock.now();
+      if (now - toldAt < PROGRESS_MS) continue;
+      toldAt = now;
       report({ kind: 'progress', pages, bytes: this.#bytes });
     }
     await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);

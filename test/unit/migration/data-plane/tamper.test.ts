@@ -85,6 +85,7 @@ async function wholeTransfer(salt = 0): Promise<Buffer[]> {
     memory: from,
     share: { index: 0, of: 1 },
     pacer: { take: async () => undefined },
+    clock: realClock,
     writer: { write: async (record) => void records.push(Buffer.concat(record)) },
     report: () => undefined,
   });
