@@ -12,7 +12,8 @@ export const startMigctl = (
   { dir }: Pick<Cluster, 'dir'>,
   words: string,
   env: Environment = {},
-): Program => new Program([process.execPath, MIGCTL, ...words.split(' ')], { cwd: dir, env });
+): Program =>
+  new Program([process.execPath, MIGCTL, ...words.trim().split(/ +/)], { cwd: dir, env });
 
 export const migctl = (
   cluster: Pick<Cluster, 'dir'>,

@@ -56,6 +56,7 @@ const created = (vm: Argv<Common>): Argv<Common> =>
         }),
     async (argv) => {
       const memoryBytes = parseSize(argv.memory);
+      const fill = parsePercent(argv.fill);
       const load = {
         rateBps: parseRate(argv.rate),
         workingSetBytes:
@@ -75,7 +76,7 @@ const created = (vm: Argv<Common>): Argv<Common> =>
           memoryBytes,
           vcpus: argv.vcpus,
           workload,
-          fill: parsePercent(argv.fill),
+          fill,
           ...(argv.image === undefined ? {} : { imagePath: path.resolve(argv.image) }),
           dirtyTracking: argv.dirty,
         }),
