@@ -4,11 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import type { Clock, Random } from '../base/ports.ts';
-import type { GuestDriver } from '../guest/driver.ts';
+import type { GuestDriver, VmSpec } from '../guest/driver.ts';
 import { Admission } from '../migration/admission.ts';
 import type { Appraiser } from '../migration/appraiser.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
+import { HandoverCosts } from '../migration/handover-costs.ts';
 import type { Inventory } from '../migration/inventory.ts';
 import { OutgoingMigration } from '../migration/outgoing.ts';
 import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
@@ -46,6 +47,7 @@ interface Outgoing {
 export class Host {
   readonly #parts: HostParts;
   readonly #admission: Admission;
+  readonly #costs = new HandoverCosts();
   readonly #outgoing = new Map<string, Outgoing>();
   readonly #incoming = new Set<IncomingMigration>();
   /** Everything that any migration of this host tells: metrics and log subscribe here. */
@@ -62,6 +64,12 @@ export class Host {
 
   get name(): string {
     return this.#parts.config.name;
+  }
+
+  /** Makes a VM, within the limits of this host. Throws DEST_CAPACITY, VM_EXISTS, the driver's. */
+  async create(spec: VmSpec): Promise<void> {
+    this.#admission.checkMemory(spec.memoryBytes);
+    await this.#parts.inventory.create(spec);
   }
 
   /** Begins a migration. Throws what makes it impossible from the start. */
@@ -95,6 +103,7 @@ export class Host {
           clock,
           random,
           threads,
+          costs: this.#costs,
           silenceMs: config.limits.peerSilenceMs,
         },
         { migrationId, options, address },

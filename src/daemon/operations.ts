@@ -73,7 +73,7 @@ export function operations(parts: OperationParts): Operations {
       }),
 
     'vm.create': async (params) => {
-      await inventory.create(specOf(params));
+      await host.create(specOf(params));
       return view(inventory.get(params.name));
     },
     'vm.list': () => Promise.resolve(inventory.list().map((held) => view(held))),

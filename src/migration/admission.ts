@@ -101,10 +101,16 @@ export class Admission {
   }
 
   #checkRoom(ramBytes: number): void {
-    const { incomingMax, memoryBytesMax } = this.#limits;
+    const { incomingMax } = this.#limits;
     if (this.#incoming.size >= incomingMax) {
       throw new MigError('DEST_BUSY', `${incomingMax} incoming migrations`);
     }
+    this.checkMemory(ramBytes);
+  }
+
+  /** Whether a guest of that size, wherever it comes from, keeps the limit. Throws DEST_CAPACITY. */
+  checkMemory(ramBytes: number): void {
+    const { memoryBytesMax } = this.#limits;
     const held = this.#inventory
       .list()
       .filter(({ record }) => record.state !== 'gone')

@@ -4,7 +4,7 @@ import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
 import { Cluster, freePort, smallGuest } from './cluster.ts';
-import { cancel, isClean, runsOn, slowly, survives, type Attempt } from './refusal.ts';
+import { answerOf, cancel, isClean, runsOn, slowly, survives, type Attempt } from './refusal.ts';
 
 const SILENCE_MS = 2_000;
 
@@ -56,6 +56,13 @@ void test('a destination that does not take it', async (t) => {
   });
 
   await refused('no memory there', plainly('host-full', 'DEST_CAPACITY'));
+  await t.test('nor can more memory be had by making a VM there', async (t) => {
+    const { api } = cluster.get('host-full');
+    t.match(await answerOf(api.call('vm.create', smallGuest('big'))), { code: 'DEST_CAPACITY' });
+    t.match(await api.call('vm.create', smallGuest('fits', { memoryBytes: 8 * MiB })), {
+      state: 'running',
+    });
+  });
   await refused('a role that only sends', plainly('host-sender', 'ROLE_REFUSED'));
   await refused('a policy without software evidence', plainly('host-strict', 'ATT_FORMAT'));
   await refused('nothing listens', plainly('host-down', 'PEER_UNREACHABLE'));
