@@ -32,9 +32,8 @@ interface Load {
 }
 
 /** What was expected of the stop-and-copy when it was decided on. */
-function predictedMs({ rounds }: MigrationResult): number {
-  return rounds.at(-2)?.predictedDowntimeMs ?? Number.NaN;
-}
+const predictedMs = ({ rounds }: MigrationResult): number =>
+  rounds.at(-1)?.predictedDowntimeMs ?? Number.NaN;
 
 async function run(load: Load): Promise<void> {
   await load.guest.resume();

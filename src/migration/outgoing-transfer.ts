@@ -82,7 +82,7 @@ export class OutgoingTransfer {
     const memoryDigest = this.#options.verify
       ? await this.#plane().digestMemory()
       : new Uint8Array(0);
-    this.#telemetry.roundDone(final, 0, this.#telemetry.roundMs);
+    this.#telemetry.finalDone(final, this.#telemetry.roundMs);
     const { transcriptDigest } = final;
     return { kind: 'finalSent', transcriptDigest, stateBytes, memoryDigest };
   }

@@ -26,6 +26,7 @@ import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
+import type { HandoverCosts } from './handover-costs.ts';
 import type { Inventory } from './inventory.ts';
 import { OutgoingTransfer } from './outgoing-transfer.ts';
 import type {
@@ -57,6 +58,7 @@ export interface OutgoingPorts {
   readonly clock: Clock;
   readonly random: Random;
   readonly threads: Threads;
+  readonly costs: HandoverCosts;
   readonly silenceMs: number;
 }
 
@@ -127,6 +129,7 @@ export class OutgoingMigration {
       emit,
       { migrationId, vm: options.vm, from: ports.host, to: options.to, mode: options.mode },
       held.guest.memory.ramBytes,
+      ports.costs.expected(options.to),
     );
     this.#transfer = new OutgoingTransfer(held.guest, this.#telemetry, options);
     this.#runner = new Runner<State, Event, Effect>({
@@ -184,6 +187,7 @@ export class OutgoingMigration {
       nonce: random.bytes(32),
       policyDigest: appraiser.policyDigest,
       epoch: this.#vm.epoch,
+      handoverMs: this.#ports.costs.expected(options.to),
       signedByPeer: (statement, signature) => {
         const key = this.#conversation?.peer.publicKey;
         return key !== undefined && verify(null, statement, key, signature);
@@ -426,6 +430,10 @@ export class OutgoingMigration {
       vtpmMoved: this.#vm.descriptor.vtpm !== null,
       deletionCertificate: this.#certificate ?? null,
     });
+    const { to, verify: verified } = this.#request.options;
+    const { handoverCostMs } = this.#telemetry;
+    // Digests of all memory are a cost of their own.
+    if (handoverCostMs !== null && !verified) this.#ports.costs.learn(to, handoverCostMs);
     const { code, detail } = ended;
     this.#record = { ...this.#record, code, detail, result };
     void this.#finish(result);

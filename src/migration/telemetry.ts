@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../base/ports.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import { predictedDowntimeMs } from '../protocol/source/convergence.ts';
+import { bandwidthAfter, predictedDowntimeMs, sendingMs } from '../protocol/source/convergence.ts';
 import type { RoundSent, State } from '../protocol/source/state.ts';
 import type {
   DeletionCertificateView,
@@ -33,6 +33,7 @@ type Mark = 'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activat
 export class Telemetry {
   readonly #clock: Clock;
   readonly #emit: (event: MigrationEvent) => void;
+  readonly #expectedHandoverMs: number;
   readonly #facts: { migrationId: string; vm: string; from: string; to: string; mode: string };
   readonly #marks = new Map<Mark, number>();
   readonly #rounds: RoundReport[] = [];
@@ -48,7 +49,9 @@ export class Telemetry {
     emit: (event: MigrationEvent) => void,
     facts: { migrationId: string; vm: string; from: string; to: string; mode: string },
     memoryBytes: number,
+    expectedHandoverMs: number,
   ) {
+    this.#expectedHandoverMs = expectedHandoverMs;
     this.#clock = clock;
     this.#emit = emit;
     this.#facts = facts;
@@ -101,21 +104,45 @@ export class Telemetry {
 
   /** A round has arrived; `dirtyPages` were written while it was on its way. */
   roundDone(sent: RoundSent, dirtyPages: number, durationMs: number): void {
-    const bandwidthBps = Math.round((sent.bytesSent / Math.max(durationMs, 0.001)) * 1000);
-    const telling = sent.bytesSent >= 256 * PAGE_BYTES || this.#rates.bandwidthBps === 0;
+    const perMs = (bytes: number) => Math.round((bytes * 1000) / Math.max(durationMs, 0.001));
+    const bandwidthBps = bandwidthAfter(this.#rates.bandwidthBps, sent.bytesSent, durationMs);
+    const cost = { bandwidthBps, handoverMs: this.#expectedHandoverMs };
     this.#rates = {
-      dirtyBps: Math.round((dirtyPages * PAGE_BYTES * 1000) / Math.max(durationMs, 0.001)),
-      bandwidthBps: telling ? bandwidthBps : this.#rates.bandwidthBps,
-      predictedDowntimeMs: 0,
+      dirtyBps: perMs(dirtyPages * PAGE_BYTES),
+      bandwidthBps,
+      predictedDowntimeMs: predictedDowntimeMs(dirtyPages, cost),
     };
-    this.#rates.predictedDowntimeMs = predictedDowntimeMs(dirtyPages, this.#rates.bandwidthBps);
+    this.#reported(sent, dirtyPages, durationMs, perMs(sent.bytesSent));
+  }
+
+  /** The last round, sent while the guest stood still: what was predicted for it stays. */
+  finalDone(sent: RoundSent, durationMs: number): void {
+    const bandwidthBps = Math.round((sent.bytesSent * 1000) / Math.max(durationMs, 0.001));
+    this.#reported(sent, 0, durationMs, bandwidthBps);
+  }
+
+  /** What the handover cost besides its pages, in ms; null when there was none. */
+  get handoverCostMs(): number | null {
+    const downtimeMs = this.between('paused', 'activated');
+    const { pages, zeroPages } = this.#rounds.at(-1) ?? { pages: 0, zeroPages: 0 };
+    return downtimeMs === null
+      ? null
+      : downtimeMs - sendingMs(pages - zeroPages, this.#rates.bandwidthBps);
+  }
+
+  #reported(
+    sent: RoundSent,
+    dirtyPagesAfter: number,
+    durationMs: number,
+    bandwidthBps: number,
+  ): void {
     const report: RoundReport = {
       n: this.#round.n,
       pages: sent.pages,
       zeroPages: sent.zeroPages,
       bytesSent: sent.bytesSent,
       durationMs,
-      dirtyPagesAfter: dirtyPages,
+      dirtyPagesAfter,
       bandwidthBps,
       predictedDowntimeMs: this.#rates.predictedDowntimeMs,
     };

@@ -1,18 +1,15 @@
 /**
- * When to stop copying and start the stop-and-copy. Pure arithmetic on what the rounds measured:
+ * When to stop copying and start the stop-and-copy. Pure arithmetic on what was measured:
  *
  *     predicted downtime = dirty bytes ÷ bandwidth + handover
  *
- * where `handover` is what the last exchange costs whatever the memory (messages, signatures, disk
- * syncs). It ignores that the guest writes until it is paused: that interval is a millisecond.
+ * where `handover` is what the last exchange costs whatever the memory (pause, messages, signatures,
+ * disk syncs). It ignores that the guest writes until it is paused: that interval is a millisecond.
  */
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
 
 /** A round smaller than this says more about latency than about bandwidth. */
 const TELLING_BYTES = MiB;
-
-/** Messages, signatures and disk syncs between the pause and the activation, in ms. */
-const HANDOVER_MS = 5;
 
 /** The bandwidth to predict with, in bytes a second, after a round of `bytesSent` in `roundMs`. */
 export function bandwidthAfter(previousBps: number, bytesSent: number, roundMs: number): number {
@@ -20,10 +17,19 @@ export function bandwidthAfter(previousBps: number, bytesSent: number, roundMs: 
   return bytesSent >= TELLING_BYTES || previousBps === 0 ? measured : previousBps;
 }
 
-/** How long the guest would stand still, in ms, if it were paused now. */
-export function predictedDowntimeMs(dirtyPages: number, bandwidthBps: number): number {
-  return ((dirtyPages * PAGE_BYTES) / Math.max(bandwidthBps, 1)) * 1000 + HANDOVER_MS;
+/** What a prediction rests on. */
+export interface Cost {
+  readonly bandwidthBps: number;
+  readonly handoverMs: number;
 }
+
+/** How long it takes to send `dirtyPages`, in ms. */
+export const sendingMs = (dirtyPages: number, bandwidthBps: number): number =>
+  ((dirtyPages * PAGE_BYTES) / Math.max(bandwidthBps, 1)) * 1000;
+
+/** How long the guest would stand still, in ms, if it were paused now. */
+export const predictedDowntimeMs = (dirtyPages: number, cost: Cost): number =>
+  sendingMs(dirtyPages, cost.bandwidthBps) + cost.handoverMs;
 
 export type Decision = 'stop-and-copy' | 'another round' | 'give up';
 
@@ -32,12 +38,12 @@ export function decide(input: {
   readonly round: number;
   readonly roundsMax: number;
   readonly dirtyPages: number;
-  readonly bandwidthBps: number;
+  readonly cost: Cost;
   readonly downtimeLimitMs: number;
 }): Decision {
-  const { dirtyPages, bandwidthBps, downtimeLimitMs } = input;
+  const { dirtyPages, cost, downtimeLimitMs } = input;
   // Nothing left to send: no further round can make the downtime shorter.
   if (dirtyPages === 0) return 'stop-and-copy';
-  if (predictedDowntimeMs(dirtyPages, bandwidthBps) <= downtimeLimitMs) return 'stop-and-copy';
+  if (predictedDowntimeMs(dirtyPages, cost) <= downtimeLimitMs) return 'stop-and-copy';
   return input.round + 1 < input.roundsMax ? 'another round' : 'give up';
 }

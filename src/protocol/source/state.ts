@@ -29,6 +29,8 @@ export interface Plan {
   /** Digest of the policy under which we appraise. */
   readonly policyDigest: Uint8Array;
   readonly epoch: number;
+  /** What the handover to this host is expected to cost besides the pages, in ms. */
+  readonly handoverMs: number;
   /** Whether `signature` over `statement` is the peer's: pure, the certificate is fixed. */
   readonly signedByPeer: (statement: Uint8Array, signature: Uint8Array) => boolean;
 }

@@ -136,7 +136,8 @@ export const transfer: SourceRules<
         const { downtimeLimitMs, roundsMax } = plan.options;
         const bandwidthBps = bandwidthAfter(state.bandwidthBps, sent.bytesSent, roundMs);
         const next = { plan, agreed, subject, round: round + 1, bandwidthBps };
-        switch (decide({ round, roundsMax, dirtyPages, bandwidthBps, downtimeLimitMs })) {
+        const cost = { bandwidthBps, handoverMs: plan.handoverMs };
+        switch (decide({ round, roundsMax, dirtyPages, cost, downtimeLimitMs })) {
           case 'stop-and-copy':
             return {
               state: { kind: 'Pausing', ...next },

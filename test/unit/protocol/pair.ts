@@ -78,6 +78,7 @@ export class Pair {
       nonce: new Uint8Array(32).fill(2),
       policyDigest,
       epoch: 1,
+      handoverMs: 5,
       signedByPeer: (statement, signature) =>
         Buffer.from(seal('host-b', statement)).equals(signature),
     });

@@ -1,0 +1,32 @@
+/** When pre-copy stops: the arithmetic of bandwidth, prediction and decision. */
+import { test } from 'tap';
+import { MiB } from '../../../src/base/units.ts';
+import {
+  bandwidthAfter,
+  decide,
+  predictedDowntimeMs,
+} from '../../../src/protocol/source/convergence.ts';
+
+const cost = { bandwidthBps: 409_600_000, handoverMs: 8 };
+const input = { round: 0, roundsMax: 3, dirtyPages: 1000, cost, downtimeLimitMs: 18 };
+
+void test('the bandwidth is that of the last round that was large enough to tell', async (t) => {
+  t.equal(bandwidthAfter(0, 1000, 1), 1e6, 'the first round, however small');
+  t.equal(bandwidthAfter(5e6, MiB, 1000), MiB);
+  t.equal(bandwidthAfter(5e6, MiB - 1, 1000), 5e6, 'a small round measures latency');
+  t.ok(Number.isFinite(bandwidthAfter(0, MiB, 0)));
+});
+
+void test('a prediction is the sending of what is dirty and the handover', async (t) => {
+  t.equal(predictedDowntimeMs(1000, cost), 18);
+  t.equal(predictedDowntimeMs(0, cost), 8);
+  t.ok(Number.isFinite(predictedDowntimeMs(1000, { bandwidthBps: 0, handoverMs: 0 })));
+});
+
+void test('stop-and-copy at the limit, another round past it, an end of rounds', async (t) => {
+  t.equal(decide(input), 'stop-and-copy');
+  t.equal(decide({ ...input, dirtyPages: 1001 }), 'another round');
+  t.equal(decide({ ...input, dirtyPages: 1001, round: 1 }), 'another round');
+  t.equal(decide({ ...input, dirtyPages: 1001, round: 2 }), 'give up');
+  t.equal(decide({ ...input, dirtyPages: 0, downtimeLimitMs: 1 }), 'stop-and-copy');
+});
