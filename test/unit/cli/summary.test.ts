@@ -1,0 +1,95 @@
+/** The result for people, its exit status, and rows in columns. */
+import { test } from 'tap';
+import { exitStatusOf, explained, summary } from '../../../src/cli/progress/summary.ts';
+import { table } from '../../../src/cli/table.ts';
+import type { MigrationResult, Outcome } from '../../../src/migration/report.ts';
+import { CODES } from '../../../src/protocol/codes.ts';
+
+const COMPLETED: MigrationResult = {
+  event: 'result',
+  migrationId: '01890000-0000-7000-8000-000000000000',
+  vm: 'vm1',
+  from: 'host-a',
+  to: 'host-b',
+  outcome: 'completed',
+  code: null,
+  detail: '',
+  mode: 'pre-copy',
+  suite: 'aes-256-gcm+hmac-sha256',
+  channels: 2,
+  memoryBytes: 2 ** 28,
+  totalMs: 1234,
+  downtimeMs: 21.4,
+  setupMs: 40,
+  attestMs: 8,
+  transferMs: 1100,
+  handoverMs: 30,
+  rounds: [],
+  pagesSent: 65_536,
+  zeroPages: 100,
+  bytesSent: 2 ** 28,
+  throughputBps: 5e8,
+  attestation: {
+    source: { format: 'software', verdict: 'accepted' },
+    destination: { format: 'tpm2', verdict: 'accepted' },
+  },
+  vtpm: {
+    moved: true,
+    deletedAtSource: true,
+    deletionCertificate: { statementBase64: '', signatureBase64: '', signer: 'host-a' },
+  },
+  verified: true,
+};
+
+void test('a completed migration', async (t) => {
+  t.same(summary(COMPLETED).split('\n'), [
+    'completed: vm1 runs at host-b (migration 01890000-0000-7000-8000-000000000000)',
+    '  total 1.2 s: session 40 ms, attestation 8 ms, transfer 1.1 s, handover and deletion 30 ms',
+    '  downtime 21 ms',
+    '  0 rounds, 65536 pages (100 zero), 256 MiB sent at 500 MB/s',
+    '  aes-256-gcm+hmac-sha256, 2 data channels',
+    '  host-a: accepted by software evidence (proves identity only, not the platform’s state)',
+    '  host-b: accepted by tpm2 evidence',
+    '  vTPM moved, deleted at host-a (certificate signed by host-a)',
+    '  every page verified on both sides',
+  ]);
+  const plain = summary({
+    ...COMPLETED,
+    downtimeMs: null,
+    verified: false,
+    vtpm: { moved: false, deletedAtSource: false, deletionCertificate: null },
+  });
+  t.match(plain, '  downtime unknown\n');
+  t.match(plain, /\n {2}no vTPM$/, 'what was not verified is not said to be');
+});
+
+void test('every other outcome says where the VM is, what happened and what to do', async (t) => {
+  const status: Readonly<Record<Exclude<Outcome, 'completed'>, number>> = {
+    failed: 1,
+    refused: 3,
+    cancelled: 4,
+    'in-doubt': 5,
+  };
+  t.equal(exitStatusOf(COMPLETED), 0);
+  for (const [outcome, exit] of Object.entries(status) as [
+    Exclude<Outcome, 'completed'>,
+    number,
+  ][]) {
+    const result = { ...COMPLETED, outcome, code: 'PEER_SILENT', detail: 'host-b' } as const;
+    t.equal(exitStatusOf(result), exit);
+    t.same(summary(result).split('\n'), [
+      outcome === 'in-doubt'
+        ? 'in-doubt: vm1 is paused at host-a'
+        : `${outcome}: vm1 is still at host-a`,
+      `migctl: PEER_SILENT: ${CODES.PEER_SILENT.what} (host-b)`,
+      CODES.PEER_SILENT.remedy,
+    ]);
+  }
+  t.same(explained('CANCELLED', '')[0], `migctl: CANCELLED: ${CODES.CANCELLED.what}`);
+});
+
+void test('rows stand in columns', async (t) => {
+  const columns = { NAME: (n: number) => 'x'.repeat(n), N: String };
+  t.equal(table([6, 1], columns, 'none'), 'NAME    N\nxxxxxx  6\nx       1');
+  t.equal(table([], columns, 'none'), 'none');
+});
