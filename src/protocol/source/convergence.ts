@@ -8,13 +8,13 @@
  */
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
 
-/** A round smaller than this says more about latency than about bandwidth. */
+/** A round smaller than this says more about latency than about bandwidth: at least so much there is. */
 const TELLING_BYTES = MiB;
 
 /** The bandwidth to predict with, in bytes a second, after a round of `bytesSent` in `roundMs`. */
 export function bandwidthAfter(previousBps: number, bytesSent: number, roundMs: number): number {
   const measured = (bytesSent / Math.max(roundMs, 0.001)) * 1000;
-  return bytesSent >= TELLING_BYTES || previousBps === 0 ? measured : previousBps;
+  return bytesSent >= TELLING_BYTES ? measured : Math.max(measured, previousBps);
 }
 
 /** What a prediction rests on. */
@@ -44,6 +44,10 @@ export function decide(input: {
   const { dirtyPages, cost, downtimeLimitMs } = input;
   // Nothing left to send: no further round can make the downtime shorter.
   if (dirtyPages === 0) return 'stop-and-copy';
-  if (predictedDowntimeMs(dirtyPages, cost) <= downtimeLimitMs) return 'stop-and-copy';
+  // Nor does one make the handover cheaper: where that takes the limit alone, half is left for pages.
+  const handoverMs = Math.min(cost.handoverMs, downtimeLimitMs / 2);
+  if (predictedDowntimeMs(dirtyPages, { ...cost, handoverMs }) <= downtimeLimitMs) {
+    return 'stop-and-copy';
+  }
   return input.round + 1 < input.roundsMax ? 'another round' : 'give up';
 }

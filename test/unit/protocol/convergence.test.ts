@@ -14,6 +14,7 @@ void test('the bandwidth is that of the last round that was large enough to tell
   t.equal(bandwidthAfter(0, 1000, 1), 1e6, 'the first round, however small');
   t.equal(bandwidthAfter(5e6, MiB, 1000), MiB);
   t.equal(bandwidthAfter(5e6, MiB - 1, 1000), 5e6, 'a small round measures latency');
+  t.equal(bandwidthAfter(1e6, MiB / 2, 100), MiB * 5, 'but so much there is at least');
   t.ok(Number.isFinite(bandwidthAfter(0, MiB, 0)));
 });
 
@@ -29,4 +30,10 @@ void test('stop-and-copy at the limit, another round past it, an end of rounds',
   t.equal(decide({ ...input, dirtyPages: 1001, round: 1 }), 'another round');
   t.equal(decide({ ...input, dirtyPages: 1001, round: 2 }), 'give up');
   t.equal(decide({ ...input, dirtyPages: 0, downtimeLimitMs: 1 }), 'stop-and-copy');
+});
+
+void test('a handover that takes longer than the limit does not keep a migration from ending', async (t) => {
+  const slow = { ...input, cost: { ...cost, handoverMs: 900 } };
+  t.equal(decide({ ...slow, dirtyPages: 900 }), 'stop-and-copy', 'half of the limit is for pages');
+  t.equal(decide({ ...slow, dirtyPages: 901 }), 'another round');
 });
