@@ -9,6 +9,7 @@ import { RamDriver } from '../guest/ram/driver.ts';
 import { Appraiser } from '../migration/appraiser.ts';
 import { Threads } from '../migration/data-plane/threads.ts';
 import { Inventory } from '../migration/inventory.ts';
+import { keepDescriptors } from '../native/descriptors.ts';
 import { FileLock } from '../native/file-lock.ts';
 import { MigError } from '../protocol/error.ts';
 import { openStore } from '../store/lmdb-store.ts';
@@ -42,6 +43,7 @@ async function run(config: Config): Promise<void> {
   mkdirSync(config.memoryDir, { recursive: true, mode: 0o700 });
   const lock = new FileLock(path.join(config.stateDir, 'lock'));
   const store = openStore(config.stateDir);
+  keepDescriptors();
   const place = (name: string): VmPlace => ({
     name,
     memoryDir: path.join(config.memoryDir, name),

@@ -1,5 +1,5 @@
-/** Descriptors of this process: where its output goes (dup2, unistd.h). */
-import { closeSync, openSync } from 'node:fs';
+/** Descriptors of this process: where its output goes (dup2, unistd.h), who inherits them (fcntl.h). */
+import { closeSync, openSync, readdirSync } from 'node:fs';
 import { checked, libc } from './libc.ts';
 
 const dup2 = libc.func('int dup2(int from, int to)');
@@ -14,5 +14,20 @@ export function redirectOutput(file: string): void {
     checked('dup2', dup2(fd, STDERR));
   } finally {
     closeSync(fd);
+  }
+}
+
+const fcntl = libc.func('int fcntl(int fd, int command, ...)');
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+
+/**
+ * No process started from now on inherits what is open here but its standard streams: libraries
+ * open files (LMDB its records) without a word about it.
+ */
+export function keepDescriptors(): void {
+  for (const fd of readdirSync('/proc/self/fd').map(Number)) {
+    // The folder's own descriptor is closed by now; there is nothing to be done about a failure.
+    if (fd > STDERR) fcntl(fd, F_SETFD, 'int', FD_CLOEXEC);
   }
 }

@@ -3,7 +3,7 @@
  * the other host is clean, and what was asked can be asked again.
  */
 import { once } from 'node:events';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
@@ -132,6 +132,19 @@ void test('starting, stopping, being asked how it is', async (t) => {
       'metrics for everybody',
     );
   });
+  await t.test('a guest inherits nothing of its daemon', async (t) => {
+    const { stateDir } = cluster.get('host-a');
+    await a.call('vm.create', smallGuest('apart'));
+    const { guest } = await a.show('apart');
+    const open = openFiles(Number(guest?.['pid']));
+    t.ok(open.some((file) => file.startsWith(path.join(stateDir, 'vms', 'apart'))));
+    t.same(
+      open.filter((file) => file.startsWith(stateDir) && !file.includes('/vms/apart/')),
+      [],
+      'not the records',
+    );
+    await a.call('vm.delete', { name: 'apart' });
+  });
   await t.test('metrics, health, readiness', async (t) => {
     t.equal((await ask(metricsAt, '/healthz')).status, 200);
     t.equal(
@@ -218,3 +231,13 @@ async function endHost(
   await exited;
   return cluster.stopHost(name);
 }
+
+const openFiles = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/fd`).flatMap((fd) => {
+    try {
+      return [readlinkSync(`/proc/${pid}/fd/${fd}`)];
+    } catch {
+      // Closed since.
+      return [];
+    }
+  });
