@@ -5,6 +5,7 @@
  * session's keys, is in test/unit/migration/data-plane/tamper.test.ts.
  */
 import { test } from 'tap';
+import { MiB } from '../../src/base/units.ts';
 import type { Code } from '../../src/protocol/codes.ts';
 import type { MigrationEvent } from '../../src/migration/report.ts';
 import { survives } from '../process/refusal.ts';
@@ -16,8 +17,9 @@ const SILENCE_MS = 1_500;
 const ANSWER_MS = 20_000;
 const config = { limits: { peerSilenceMs: SILENCE_MS } };
 
-/** Rounds without end: the guest writes, and no prediction fits into a millisecond. */
-const ENDLESS = { downtimeLimitMs: 1, roundsMax: 1000 };
+/** Rounds without end: each takes an eighth of a second, in which all is written again. */
+const WRITING = { workload: { kind: 'writer', rateBps: 50e6, workingSetBytes: 2 * MiB } };
+const ENDLESS = { downtimeLimitMs: 1, roundsMax: 1000, maxBandwidthBps: 16 * MiB };
 
 /** Does `act` to the byte `offset` of the next connection's stream, once; says whether it did. */
 class Strike {
@@ -229,6 +231,7 @@ void test('between rounds, a connection is cut or goes silent', async (t) => {
       let actedAt = Infinity;
       let answeredMs = Infinity;
       await survives(t, cluster, {
+        vm: WRITING,
         attempt: async (vm) => {
           const result = await afterRound(wire, vm, 2, () => {
             actedAt = performance.now();
