@@ -1,8 +1,10 @@
 /**
  * Cuts the byte stream of a channel into records and opens them, in whatever pieces the bytes come.
- * Page data is decrypted as it arrives and goes on to its place: no record is ever gathered. So
+ * Page data is decrypted in large pieces and goes on to its place, before the tag has come. So
  * `plaintext` is called with bytes that are not authenticated yet; `accepted` says that they are.
  */
+import { BATCH_DATA_BYTES_MAX } from '../../base/limits.ts';
+import { KiB } from '../../base/units.ts';
 import { RECORD_HEADER_BYTES, type RecordHeader } from '../../protocol/record.ts';
 import type { Opener } from '../../crypto/opener.ts';
 
@@ -20,9 +22,10 @@ export interface RecordSink {
 
 /**
  * Ciphertext is opened in pieces of this size: the socket gives 16 KiB at a time, and each call into
- * the cipher and the kernel has its price; pieces much larger than this fall out of the caches.
+ * the cipher and the kernel has its price. A record of pages as we send it, its table included, is
+ * one piece; a larger one takes several.
  */
-const PIECE_BYTES = 64 * 1024;
+const PIECE_BYTES = BATCH_DATA_BYTES_MAX + 4 * KiB;
 
 type Stage =
   | { readonly kind: 'header' }
