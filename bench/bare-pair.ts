@@ -37,11 +37,18 @@ export class BarePair implements Disposable {
 }
 
 async function ask(child: ChildProcess, asked: Asked): Promise<Answer> {
-  const answered = once(child, 'message') as Promise<[Answer]>;
-  const ended = once(child, 'exit').then(([status]) => {
+  const over = new AbortController();
+  const { signal } = over;
+  const answered = once(child, 'message', { signal }) as Promise<[Answer]>;
+  const ended = once(child, 'exit', { signal }).then(([status]) => {
     throw new Error(`a bare socket ended with ${String(status)}`);
   });
+  ended.catch(() => undefined);
   child.send(asked);
-  const [answer] = await Promise.race([answered, ended]);
-  return answer;
+  try {
+    const [answer] = await Promise.race([answered, ended]);
+    return answer;
+  } finally {
+    over.abort();
+  }
 }
