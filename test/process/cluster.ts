@@ -10,6 +10,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'ws';
 import { PkiDirectory } from '../../src/crypto/pki/directory.ts';
@@ -27,6 +28,7 @@ export const CODE_CACHE = fileURLToPath(
 
 /** Long enough for a loaded machine; nothing waits this long when all is well. */
 const READY_MS = 60_000;
+const GUEST_END_MS = 10_000;
 
 export interface ApiError extends Error {
   readonly code: string;
@@ -272,7 +274,7 @@ export class Cluster {
   async [Symbol.asyncDispose](): Promise<void> {
     const memory = path.join('/dev/shm', path.basename(this.dir));
     for (const name of this.daemons.keys()) await this.stopHost(name, 'SIGKILL');
-    for (const pid of guestPids(memory)) endProcess(pid);
+    await Promise.all(guestPids(memory).map((pid) => endGuest(memory, pid)));
     rmSync(memory, { recursive: true, force: true });
     rmSync(this.dir, { recursive: true, force: true });
   }
@@ -333,10 +335,13 @@ function isBelow(memory: string, pid: number): boolean {
   }
 }
 
-function endProcess(pid: number): void {
+/** A guest is no child of ours, so nobody tells of its end: the kernel takes a while for much memory. */
+async function endGuest(memory: string, pid: number): Promise<void> {
   try {
     process.kill(pid, 'SIGKILL');
   } catch {
     // It has ended by itself.
   }
+  const giveUpAt = performance.now() + GUEST_END_MS;
+  while (isBelow(memory, pid) && performance.now() < giveUpAt) await sleep(2);
 }
