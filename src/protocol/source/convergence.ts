@@ -33,21 +33,42 @@ export const predictedDowntimeMs = (dirtyPages: number, cost: Cost): number =>
 
 export type Decision = 'stop-and-copy' | 'another round' | 'give up';
 
-/** What to do when round `round` (from 0) has arrived and `dirtyPages` were written meanwhile. */
-export function decide(input: {
+/** The facts after a round. */
+export interface Progress {
+  /** From 0. */
   readonly round: number;
   readonly roundsMax: number;
+  /** Pages of this round, and those that were written meanwhile. */
+  readonly sentPages: number;
   readonly dirtyPages: number;
   readonly cost: Cost;
   readonly downtimeLimitMs: number;
-}): Decision {
-  const { dirtyPages, cost, downtimeLimitMs } = input;
+}
+
+/** What to do when a round has arrived. */
+export function decide(progress: Progress): Decision {
+  const isLast = progress.round + 1 >= progress.roundsMax;
+  if (!fits(progress)) return isLast ? 'give up' : 'another round';
+  return isLast || !pays(progress) ? 'stop-and-copy' : 'another round';
+}
+
+/** Whether what is left can be sent within the downtime limit. */
+function fits({ dirtyPages, cost, downtimeLimitMs }: Progress): boolean {
   // Nothing left to send: no further round can make the downtime shorter.
-  if (dirtyPages === 0) return 'stop-and-copy';
+  if (dirtyPages === 0) return true;
   // Nor does one make the handover cheaper: where that takes the limit alone, half is left for pages.
   const handoverMs = Math.min(cost.handoverMs, downtimeLimitMs / 2);
-  if (predictedDowntimeMs(dirtyPages, { ...cost, handoverMs }) <= downtimeLimitMs) {
-    return 'stop-and-copy';
-  }
-  return input.round + 1 < input.roundsMax ? 'another round' : 'give up';
+  return predictedDowntimeMs(dirtyPages, { ...cost, handoverMs }) <= downtimeLimitMs;
 }
+
+/**
+ * Whether one more round makes the downtime noticeably shorter, though it is short enough already:
+ * while what is left still shrinks, and sending it would be felt beside the handover. Such a round
+ * takes less than the downtime limit; the guest stands still for what it leaves.
+ */
+const pays = ({ sentPages, dirtyPages, cost }: Progress): boolean =>
+  dirtyPages < SHRINKING * sentPages &&
+  sendingMs(dirtyPages, cost.bandwidthBps) > FELT * cost.handoverMs;
+
+const SHRINKING = 3 / 4;
+const FELT = 1 / 8;

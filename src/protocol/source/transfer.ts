@@ -137,7 +137,8 @@ export const transfer: SourceRules<
         const bandwidthBps = bandwidthAfter(state.bandwidthBps, sent.bytesSent, roundMs);
         const next = { plan, agreed, subject, round: round + 1, bandwidthBps };
         const cost = { bandwidthBps, handoverMs: plan.handoverMs };
-        switch (decide({ round, roundsMax, dirtyPages, cost, downtimeLimitMs })) {
+        const sentPages = sent.pages;
+        switch (decide({ round, roundsMax, sentPages, dirtyPages, cost, downtimeLimitMs })) {
           case 'stop-and-copy':
             return {
               state: { kind: 'Pausing', ...next },

@@ -8,7 +8,15 @@ import {
 } from '../../../src/protocol/source/convergence.ts';
 
 const cost = { bandwidthBps: 409_600_000, handoverMs: 8 };
-const input = { round: 0, roundsMax: 3, dirtyPages: 1000, cost, downtimeLimitMs: 18 };
+/** One that does not shrink any more. */
+const input = {
+  round: 0,
+  roundsMax: 3,
+  sentPages: 1000,
+  dirtyPages: 1000,
+  cost,
+  downtimeLimitMs: 18,
+};
 
 void test('the bandwidth is that of the last round that was large enough to tell', async (t) => {
   t.equal(bandwidthAfter(0, 1000, 1), 1e6, 'the first round, however small');
@@ -36,4 +44,14 @@ void test('a handover that takes longer than the limit does not keep a migration
   const slow = { ...input, cost: { ...cost, handoverMs: 900 } };
   t.equal(decide({ ...slow, dirtyPages: 900 }), 'stop-and-copy', 'half of the limit is for pages');
   t.equal(decide({ ...slow, dirtyPages: 901 }), 'another round');
+});
+
+void test('below the limit it goes on while that makes the downtime noticeably shorter', async (t) => {
+  const shrinking = { ...input, sentPages: 10_000 };
+  t.equal(decide({ ...shrinking, dirtyPages: 1000 }), 'another round');
+  t.equal(decide({ ...shrinking, dirtyPages: 100 }), 'stop-and-copy', '1 ms beside 8 is not felt');
+  t.equal(decide({ ...shrinking, dirtyPages: 101 }), 'another round');
+  t.equal(decide({ ...input, dirtyPages: 749 }), 'another round');
+  t.equal(decide({ ...input, dirtyPages: 750 }), 'stop-and-copy', 'it does not shrink any more');
+  t.equal(decide({ ...shrinking, dirtyPages: 1000, round: 2 }), 'stop-and-copy', 'the last round');
 });

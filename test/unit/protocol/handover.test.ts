@@ -24,6 +24,8 @@ void test('a migration that goes well says everything once and in order', async 
     'ROUND_OK',
     'ROUND_END',
     'ROUND_OK',
+    'ROUND_END',
+    'ROUND_OK',
     'FINAL',
     'DONE',
     'SURRENDER',
