@@ -63,7 +63,9 @@ export async function listenTls(input: {
   server.maxConnections = CONNECTIONS_MAX;
   server.headersTimeout = CONNECT_MS_MAX;
   server.requestTimeout = CONNECT_MS_MAX;
-  server.on('request', (_request, response) => response.writeHead(404).end());
+  server.on('request', (_request, response) =>
+    response.writeHead(404, { connection: 'close' }).end(),
+  );
   server.on('tlsClientError', (error, socket) => {
     log.warn(
       { code: 'code' in error ? error.code : '', from: socket.remoteAddress },
@@ -77,8 +79,10 @@ export async function listenTls(input: {
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
       log.warn({ code, detail }, 'connection refused');
+      // And not only our half of it: whoever never closes his would keep his place here for ever.
       stream.end(
         `HTTP/1.1 403 Forbidden\r\n${REFUSAL_HEADER}: ${code}\r\nContent-Length: 0\r\n\r\n`,
+        () => stream.destroy(),
       );
     }
   });

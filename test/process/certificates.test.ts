@@ -2,6 +2,7 @@
 import { chmodSync, copyFileSync, cpSync } from 'node:fs';
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:https';
+import { connect as connectTcp } from 'node:net';
 import path from 'node:path';
 import { connect, type ConnectionOptions } from 'node:tls';
 import { test } from 'tap';
@@ -11,6 +12,9 @@ import { loadIdentity } from '../../src/crypto/pki/identity.ts';
 import { CONTROL_ALPN, clientOptions, serverOptions } from '../../src/transport/tls.ts';
 import { Cluster, freePort, realPorts, smallGuest, type Daemon } from './cluster.ts';
 import { answerOf, eventually, isClean, runsOn, survives } from './refusal.ts';
+
+/** Longer than a connection that was refused lives. */
+const CLING_MS = 5000;
 
 /** Makes a daemon read its certificates anew and waits until it has. */
 async function reread({ process: child, log, api }: Daemon): Promise<void> {
@@ -171,6 +175,29 @@ void test('a revoked host is refused by whoever knows', async (t) => {
   });
 });
 
+/** A client that is refused and then neither closes its half nor stops writing: what ends it. */
+async function clingTo({ listen }: Daemon, options: ConnectionOptions): Promise<string> {
+  const socket = connectTcp({ ...listen, allowHalfOpen: true });
+  const client = connect({ ...options, socket });
+  await once(client, 'secureConnect');
+  const ended = Promise.withResolvers<string>();
+  client.on('error', (error) => ended.resolve(error.message)).on('close', () => ended.resolve(''));
+  client.on('data', () => undefined);
+  client.write(
+    'GET /migrate HTTP/1.1\r\nHost: b\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n' +
+      'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n\r\n',
+  );
+  const writing = setInterval(() => client.write('x'), 50);
+  const patience = setTimeout(() => ended.resolve('nothing'), CLING_MS);
+  try {
+    return await ended.promise;
+  } finally {
+    clearInterval(writing);
+    clearTimeout(patience);
+    client.destroy();
+  }
+}
+
 void test('clients that are no host', async (t) => {
   await using cluster = Cluster.empty();
   const { pki, certs, peers } = cluster;
@@ -203,6 +230,7 @@ void test('clients that are no host', async (t) => {
       return daemon.log.some((line) => line.includes(`ERR_SSL_${code}`));
     });
   }
+  t.not(await clingTo(daemon, nobody), 'nothing', 'who was refused does not keep his place');
   t.same(await daemon.api.list(), [], 'nothing came of it');
 });
 
