@@ -1,5 +1,5 @@
 /** `migd`: reads its configuration, takes its state directory, opens its doors, and ends in order. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmdirSync } from 'node:fs';
 import path from 'node:path';
 import type { z } from 'zod';
 import { STOP_MS_MAX } from '../base/limits.ts';
@@ -25,6 +25,7 @@ import { listenTls } from './listener.ts';
 import { makeLog } from './log.ts';
 import { makeMetrics, serveMetrics } from './metrics.ts';
 import { operations } from './operations.ts';
+import { makeOwnFolder } from './own-folder.ts';
 import type { METHODS } from './api/schema.ts';
 
 const { version } = JSON.parse(
@@ -39,8 +40,8 @@ async function run(config: Config): Promise<void> {
   const log = makeLog(config);
   let identity = readIdentity(config.certs, config.name);
   let appraiser = new Appraiser(identity.hostKey, config.attestation.allow);
-  mkdirSync(config.stateDir, { recursive: true, mode: 0o700 });
-  mkdirSync(config.memoryDir, { recursive: true, mode: 0o700 });
+  makeOwnFolder(config.stateDir);
+  makeOwnFolder(config.memoryDir);
   const lock = new FileLock(path.join(config.stateDir, 'lock'));
   const store = openStore(config.stateDir);
   keepDescriptors();
