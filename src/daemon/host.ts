@@ -113,10 +113,9 @@ export class Host {
           this.events.tell(event);
         },
       );
-      const result = migration.run().finally(() => {
-        claim[Symbol.dispose]();
-        this.#outgoing.delete(migrationId);
-      });
+      const result = migration
+        .run(() => claim[Symbol.dispose]())
+        .finally(() => this.#outgoing.delete(migrationId));
       const outgoing = { migration, events, result, options };
       this.#outgoing.set(migrationId, outgoing);
       return outgoing;

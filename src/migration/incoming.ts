@@ -87,6 +87,7 @@ export class IncomingMigration {
   #admitted: Admitted | undefined;
   #receiver: DataReceiver | undefined;
   #vm: VmRecord | undefined;
+  #isAbandoning = false;
 
   constructor(ports: IncomingPorts, channel: ControlChannel) {
     this.#ports = ports;
@@ -339,6 +340,8 @@ export class IncomingMigration {
 
   async #recordActive(effect: Extract<Effect, { kind: 'recordActive' }>): Promise<Event> {
     if (this.#vm === undefined) throw new Error('nothing prepared yet');
+    // What does not live any more must not become ours: the source still has its own.
+    if (this.#guest().gone.aborted) throw new MigError('GUEST_FAILED', 'its process is gone');
     this.#vm = { ...this.#vm, state: 'active' };
     this.#record = { ...this.#opened(), state: 'active', token: effect.token };
     await this.#ports.store.write({ vm: this.#vm, migration: this.#record });
@@ -361,7 +364,17 @@ export class IncomingMigration {
     return { kind: 'filed' };
   }
 
+  /** The name stays claimed until all of it is gone: who came sooner would lose his own to this. */
   async #abandon(code: Code, detail: string): Promise<Event> {
+    this.#isAbandoning = true;
+    try {
+      return await this.#clear(code, detail);
+    } finally {
+      this.#admitted?.release();
+    }
+  }
+
+  async #clear(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
     this.#secret?.[Symbol.dispose]();
     await this.#receiver?.close();
@@ -401,7 +414,7 @@ export class IncomingMigration {
       this.#record = { ...this.#record, code, detail, result: { outcome } };
       await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
     }
-    this.#admitted?.release();
+    if (!this.#isAbandoning) this.#admitted?.release();
     this.#conversation.close();
     this.#finished.resolve(result);
   }

@@ -96,6 +96,8 @@ export class OutgoingMigration {
     destination: { format: '', verdict: 'none' },
   };
   #certificate: DeletionCertificateView | undefined;
+  #release = (): void => undefined;
+  #isAbandoning = false;
 
   constructor(
     ports: OutgoingPorts,
@@ -141,8 +143,12 @@ export class OutgoingMigration {
     });
   }
 
-  /** Runs it to its end; never rejects. The VM's lock is the caller's. */
-  async run(): Promise<MigrationResult> {
+  /**
+   * Runs it to its end; never rejects. The VM's lock is the caller's: `release` is called when nothing
+   * of this touches the VM any more, which is after its end where a guest hangs.
+   */
+  async run(release: () => void): Promise<MigrationResult> {
+    this.#release = release;
     const { timeoutMs } = this.#request.options;
     this.#guest.gone.addEventListener('abort', this.#guestGone);
     if (this.#guest.gone.aborted) this.#guestGone();
@@ -401,6 +407,15 @@ export class OutgoingMigration {
   }
 
   async #abandon(code: Code, detail: string): Promise<Event> {
+    this.#isAbandoning = true;
+    try {
+      return await this.#putBack(code, detail);
+    } finally {
+      this.#release();
+    }
+  }
+
+  async #putBack(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
     this.#giveUp.abort();
     this.#secret?.[Symbol.dispose]();
@@ -443,6 +458,7 @@ export class OutgoingMigration {
   /** The result is on record, where that is possible, before anyone is told. */
   async #finish(result: MigrationResult): Promise<void> {
     await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
+    if (!this.#isAbandoning) this.#release();
     this.#emit(result);
     this.#finished.resolve(result);
   }

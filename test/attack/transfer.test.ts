@@ -5,6 +5,9 @@
  */
 import { createPublicKey, randomBytes, randomUUID, verify } from 'node:crypto';
 import { once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { connect as tlsConnect } from 'node:tls';
 import { test, type Test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
@@ -25,6 +28,8 @@ import { HostileSource } from './hostile-source.ts';
 import { Verdicts } from './verdicts.ts';
 
 const SILENCE_MS = 1_500;
+/** A process that was killed is gone, and its daemon knows. */
+const DEATH_MS = 500;
 
 async function start(): Promise<Cluster> {
   const limits = { peerSilenceMs: SILENCE_MS };
@@ -336,6 +341,20 @@ void test('PREPARED: only the source’s own word ends it', async (t) => {
       await t.rejects(cluster.b.call('vm.resume', { name }), { code: 'VM_STATE' });
     });
   }
+  await t.test('the token for a guest that died meanwhile: not taken over', async (t) => {
+    await using source = await HostileSource.connect(cluster, 'host-c');
+    const digest = await prepared(source);
+    const { name } = source.descriptor;
+    const { memoryDir } = cluster.get('host-b');
+    process.kill(Number(readFileSync(path.join(memoryDir, name, 'pid'), 'utf8')), 'SIGKILL');
+    await delay(DEATH_MS);
+    const signature = source.sign(tokenStatement(source.subject, digest));
+    source.send({ type: 'SURRENDER', signature });
+    await source.ended();
+    t.match(await verdicts.next(), { outcome: 'in-doubt', detail: /GUEST_FAILED/ });
+    const row = (await cluster.b.list()).find((vm) => vm.name === name);
+    t.match(row, { state: 'in-doubt' }, 'no ACTIVE on record: the source keeps its own');
+  });
   await t.test('its signed word that it did not surrender', async (t) => {
     await using source = await HostileSource.connect(cluster, 'host-c');
     await prepared(source);

@@ -247,8 +247,9 @@ class RamGuest implements Guest {
 
   async destroy(): Promise<void> {
     const known = findGuest(this.#pid, this.#place.memoryDir);
-    await this.#client.request({ op: 'quit' }).catch(() => undefined);
-    if (known !== undefined) await processGone(known);
+    const quit = this.#client.request({ op: 'quit' }).catch(() => undefined);
+    // One that hangs does not answer: it is killed.
+    await (known === undefined ? quit : processGone(known));
     this.#client.close();
     // The last name and the last mapping gone, tmpfs frees the pages; the kernel zeroes a page before
     // anyone gets it again.
