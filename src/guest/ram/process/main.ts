@@ -1,8 +1,9 @@
 /**
- * The process of an embedded guest, `main.ts SCRATCH_FOLDER`. It is started ahead, by a daemon that does not know yet for which
- * VM. One line on its standard input, the path of its configuration, makes it that VM's; it says on
- * descriptor 3 that it is ready (or why not), and from then on lives on its own. When the input ends
- * before, so does the process: a daemon that is gone leaves no spare behind.
+ * The process of an embedded guest, `main.ts SCRATCH_FOLDER`. It is started ahead, by a daemon that
+ * does not know yet for which VM. One line on its standard input, the path of its configuration,
+ * makes it that VM's; it says on descriptor 3 that it is ready (or why not), and from then on lives
+ * on its own. When the input ends before, so does the process: a daemon that is gone leaves no spare
+ * behind.
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
@@ -44,6 +45,8 @@ async function start(config: GuestConfig, threads: VcpuThreads): Promise<void> {
   redirectOutput(config.logPath);
   // By this the daemon knows the process again: see guest-process.ts.
   process.chdir(config.memoryDir);
+  // What an operator sees in a list of processes.
+  process.title = `migd guest ${config.name}`;
   const { machine } = assemble(config, () => threads.take());
   // The mappings end with the process: threads may use them to the last moment.
   const quit = () => {
@@ -60,13 +63,15 @@ const say = (word: object) => {
   closeSync(READY_FD);
 };
 
+const [, , scratchDir = ''] = process.argv;
+process.title = 'migd spare guest';
 const order = assignment();
 const threads = new VcpuThreads();
 // What was written already is read before the second turn of the event loop.
 await new Promise((resolve) => {
   setTimeout(resolve, 0);
 });
-if (!order.isThere) await rehearse(process.argv[2] ?? '');
+if (!order.isThere) await rehearse(scratchDir);
 try {
   const file = await order.file;
   await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), threads);
