@@ -145,6 +145,7 @@ export class Host {
         random,
         threads,
         silenceMs: config.limits.peerSilenceMs,
+        isUnderWay: (id) => [...this.#incoming].some(({ view }) => view.migrationId === id),
       },
       channel,
     );

@@ -62,6 +62,8 @@ export interface IncomingPorts {
   readonly random: Random;
   readonly threads: Threads;
   readonly silenceMs: number;
+  /** Whether an incoming migration of this id, not on record yet, has begun. */
+  readonly isUnderWay: (migrationId: string) => boolean;
 }
 
 export interface IncomingResult {
@@ -232,8 +234,9 @@ export class IncomingMigration {
   }
 
   #open(migrationId: string): void {
-    const { store, host, clock } = this.#ports;
-    if (store.migration(migrationId) !== undefined) {
+    const { store, host, clock, isUnderWay } = this.#ports;
+    // A twin would write its own end over the record, and the signatures, of the other.
+    if (isUnderWay(migrationId) || store.migration(migrationId) !== undefined) {
       throw new MigError('MESSAGE_MALFORMED', 'a migration id that was used before');
     }
     this.#record = {

@@ -271,6 +271,22 @@ void test('strangers at the data port are sent away, and the rightful one still 
   t.equal((await (await other.join([otherPort])).sendRound(0, 'all')).pages, 256);
 });
 
+void test('two connections with the id of one migration', async (t) => {
+  await using cluster = await start();
+  const verdicts = new Verdicts(cluster);
+  await using source = await HostileSource.connect(cluster, 'host-c');
+  await using twin = await HostileSource.connect(cluster, 'host-c');
+  await source.greet();
+  twin.send(twin.hello({ migrationId: source.migrationId }));
+  await twin.ended();
+  t.match(await verdicts.next(), { code: 'MESSAGE_MALFORMED' });
+  const rows = await cluster.b.call<{ migrationId: string }[]>('history');
+  t.notOk(
+    rows.some(({ migrationId }) => migrationId === source.migrationId),
+    'nothing on record',
+  );
+});
+
 /** PREPARED at host-b: the receipt has come. */
 async function prepared(source: HostileSource): Promise<Uint8Array> {
   const sent = await source.everything();
