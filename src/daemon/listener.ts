@@ -1,6 +1,6 @@
 /**
  * The daemon's one port: mutual TLS 1.3. A host's certificate leads to a migration, an operator's to
- * the control API, everything else nowhere. Who speaks is settled before a byte of HTTP is read.
+ * the control API, everything else nowhere. Who speaks is settled by the certificate before a request is answered.
  */
 import type { IncomingMessage } from 'node:http';
 import { createServer, type Server } from 'node:https';

@@ -80,7 +80,7 @@ async function run(config: Config): Promise<void> {
       call: unknown,
     ) => Promise<unknown>;
     if (method !== 'hello' && method !== 'status') {
-      log.info({ method, operator: call.operator }, 'request');
+      log.info({ method, operator: call.caller.name }, 'request');
     }
     return operation(params as never, call);
   };
@@ -105,7 +105,7 @@ async function run(config: Config): Promise<void> {
           log.info({ migration: migrationId, ...result }, 'incoming migration ended'),
         );
       },
-      operator: (socket, operator) => serveApi(socket, operator, api),
+      operator: (socket, name) => serveApi(socket, { name, isLocal: false }, api),
     },
   });
   const closeUnix = await listenUnix(path.join(config.stateDir, 'migd.sock'), api);

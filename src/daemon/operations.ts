@@ -14,6 +14,7 @@ import type {
   VmDetail,
   VmView,
 } from './api/schema.ts';
+import type { Caller } from './api/server.ts';
 import type { Config } from './config.ts';
 import type { Host } from './host.ts';
 
@@ -24,7 +25,7 @@ export interface Call {
   readonly emit: (event: MigrationEvent) => void;
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;
-  readonly operator: string;
+  readonly caller: Caller;
 }
 
 export type Operations = {
@@ -72,7 +73,11 @@ export function operations(parts: OperationParts): Operations {
         stateDir: config.stateDir,
       }),
 
-    'vm.create': async (params) => {
+    'vm.create': async (params, { caller }) => {
+      // The daemon may read what an operator elsewhere may not.
+      if (params.imagePath !== undefined && !caller.isLocal) {
+        throw new MigError('POLICY_DENIED', 'an image is a file of this host: ask on it');
+      }
       await host.create(specOf(params));
       return view(inventory.get(params.name));
     },

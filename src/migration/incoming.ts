@@ -348,14 +348,14 @@ export class IncomingMigration {
     this.#vm = { ...this.#vm, state: 'active' };
     this.#record = { ...this.#opened(), state: 'active', token: effect.token };
     await this.#ports.store.write({ vm: this.#vm, migration: this.#record });
+    // It is ours now, whether or not it can be started.
+    this.#ports.inventory.adopt(this.#record.vm, this.#guest());
     return { kind: 'activeRecorded' };
   }
 
   async #startGuest(statement: Uint8Array): Promise<Event> {
-    const guest = this.#guest();
-    await guest.resume();
-    this.#ports.inventory.adopt(this.#opened().vm, guest);
-    // It is ours and runs: what is left is the source's farewell.
+    await this.#guest().resume();
+    // It runs: what is left is the source's farewell.
     this.#admitted?.release();
     return { kind: 'guestStarted', signature: this.#sign(statement) };
   }
@@ -384,7 +384,7 @@ export class IncomingMigration {
     await underWay;
     await this.#receiver?.close();
     await this.#admitted?.discard();
-    if (this.#record !== undefined) {
+    if (this.#record !== undefined && this.#isWorthARecord()) {
       this.#record = { ...this.#record, state: 'aborted', code, detail };
       const removeVm = this.#vm?.name;
       // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
@@ -396,6 +396,11 @@ export class IncomingMigration {
         .catch(() => undefined);
     }
     return { kind: 'abandoned' };
+  }
+
+  /** Whoever was not appraised, and offered nothing, does not get to write on our disk. */
+  #isWorthARecord(): boolean {
+    return this.#record !== undefined && this.#record.vm !== '';
   }
 
   #end(): void {
@@ -413,7 +418,7 @@ export class IncomingMigration {
   async #finish(result: IncomingResult): Promise<void> {
     await this.#receiver?.close();
     const { outcome, code, detail } = result;
-    if (this.#record !== undefined) {
+    if (this.#record !== undefined && this.#isWorthARecord()) {
       this.#record = { ...this.#record, code, detail, result: { outcome } };
       await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
     }

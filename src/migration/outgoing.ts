@@ -333,14 +333,20 @@ export class OutgoingMigration {
     );
   }
 
+  /** Its failure is an event of its own: nothing else may be taken for it. */
   async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
-    const token = this.#sign(effect.statement);
-    this.#record = { ...this.#record, state: 'surrendered', receipt: effect.receipt, token };
-    await this.#ports.store.write({
-      vm: { ...this.#vm, state: 'surrendered', migrationId: this.migrationId },
-      migration: this.#record,
-    });
-    return { kind: 'surrendered', signature: token };
+    try {
+      const token = this.#sign(effect.statement);
+      this.#record = { ...this.#record, state: 'surrendered', receipt: effect.receipt, token };
+      await this.#ports.store.write({
+        vm: { ...this.#vm, state: 'surrendered', migrationId: this.migrationId },
+        migration: this.#record,
+      });
+      return { kind: 'surrendered', signature: token };
+    } catch (thrown) {
+      const { code, detail } = MigError.from(thrown);
+      return { kind: 'surrenderFailed', code, detail };
+    }
   }
 
   async #deleteGuest(): Promise<Event> {

@@ -130,7 +130,7 @@ const ownFingerprint = (tls: TLSSocket): Buffer => {
   return createHash('sha256').update(own.raw).digest();
 };
 
-/** The peer of a TLS socket; it must be a host of our trust domain. Throws CERT_INVALID. */
+/** The peer of a TLS socket; it must be a host that our CA has certified. Throws CERT_INVALID. */
 export function hostPeer(tls: TLSSocket): Peer {
   const identity = peerIdentity(tls);
   if (identity.kind !== 'host')

@@ -232,6 +232,12 @@ void test('operators from afar', async (t) => {
     'who asked is in the log',
   );
   t.match(await answerOf(olga.migrate('vm1', 'host-a')), { code: 'HOST_SELF' });
+  // The daemon may read its keys; an operator elsewhere may not.
+  const imagePath = path.join(certs, 'host-a.key');
+  const withImage = smallGuest('vm2', { imagePath });
+  t.match(await answerOf(olga.call('vm.create', withImage)), { code: 'POLICY_DENIED' });
+  await daemon.api.call('vm.create', withImage);
+  t.same((await olga.list()).map(({ name }) => name).toSorted(), ['vm1', 'vm2']);
   const large = dial(daemon, certs, 'olga');
   await once(large, 'open');
   large.send('x'.repeat(API_FRAME_BYTES_MAX + 1));

@@ -65,6 +65,11 @@ void test('a destination that does not take it', async (t) => {
   });
   await refused('a role that only sends', plainly('host-sender', 'ROLE_REFUSED'));
   await refused('a policy without software evidence', plainly('host-strict', 'ATT_FORMAT'));
+  t.same(
+    await cluster.get('host-strict').api.call('history'),
+    [],
+    'who was not appraised does not write on its disk',
+  );
   await refused('nothing listens', plainly('host-down', 'PEER_UNREACHABLE'));
   await refused('it accepts and says nothing', {
     ...plainly('host-mute', 'PEER_UNREACHABLE'),

@@ -107,10 +107,8 @@ void test('whatever happens: one life, no loss, and an end', async (t) => {
   fc.assert(
     fc.property(script, fates, failing, (happenings, fate, fails) => {
       const held: Message[] = [];
-      const fail = (kind: string) =>
-        fails.includes(kind)
-          ? [{ kind: 'failed', code: 'STORE_FAILED', detail: '' } as const]
-          : undefined;
+      const failure = { code: 'STORE_FAILED', detail: '' } as const;
+      const isToFail = (effect: { readonly kind: string }) => fails.includes(effect.kind);
       const pair = new Pair({
         dirty: [5000, 10],
         onWire: (message) => {
@@ -122,8 +120,12 @@ void test('whatever happens: one life, no loss, and an end', async (t) => {
           }
           return what === 'comes twice' ? [message, message] : [message];
         },
-        afterSource: ({ kind }) => fail(kind),
-        afterDestination: ({ kind }) => fail(kind),
+        afterSource: (effect) => {
+          const kind = effect.kind === 'surrender' ? 'surrenderFailed' : 'failed';
+          return isToFail(effect) ? [{ kind, ...failure }] : undefined;
+        },
+        afterDestination: (effect) =>
+          isToFail(effect) ? [{ kind: 'failed', ...failure }] : undefined,
       });
       pair.giveSource({ kind: 'started' });
       for (const { side, happening } of happenings) happen(pair, side, happening);

@@ -15,14 +15,19 @@ import {
 import { MigError } from '../../protocol/error.ts';
 import { METHODS, requestSchema, type Method } from './schema.ts';
 
+/** Who asks: an operator by certificate, or whoever may open the Unix socket of this host. */
+export interface Caller {
+  readonly name: string;
+  readonly isLocal: boolean;
+}
+
 /** One request on its way. */
 export interface Call {
   /** Tells the caller something before the result. */
   readonly emit: (event: object) => void;
   /** Aborted when the caller is gone. */
   readonly signal: AbortSignal;
-  /** Who asks: an operator's name, or `local` on the Unix socket. */
-  readonly operator: string;
+  readonly caller: Caller;
 }
 
 export type Handler = (method: Method, params: unknown, call: Call) => Promise<unknown>;
@@ -35,7 +40,7 @@ export interface ApiParts {
 const isMethod = (name: string): name is Method => Object.hasOwn(METHODS, name);
 
 /** Serves one connection until it closes. */
-export function serveApi(socket: WebSocket, operator: string, { handler, log }: ApiParts): void {
+export function serveApi(socket: WebSocket, caller: Caller, { handler, log }: ApiParts): void {
   const gone = new AbortController();
   let underWay = 0;
   const send = (message: object) => {
@@ -52,7 +57,7 @@ export function serveApi(socket: WebSocket, operator: string, { handler, log }: 
         throw new MigError('REQUEST_INVALID', `${issue?.path.join('.')}: ${issue?.message}`);
       }
       const emit = (event: object) => send({ id, event });
-      const call = { emit, signal: gone.signal, operator };
+      const call = { emit, signal: gone.signal, caller };
       send({ id, result: (await handler(method, parsed.data, call)) ?? null });
     } catch (thrown) {
       const error = MigError.from(thrown);
@@ -105,7 +110,7 @@ export async function listenUnix(path: string, parts: ApiParts): Promise<() => P
     maxPayload: API_FRAME_BYTES_MAX,
     perMessageDeflate: false,
   });
-  sockets.on('connection', (socket) => serveApi(socket, 'local', parts));
+  sockets.on('connection', (socket) => serveApi(socket, { name: 'local', isLocal: true }, parts));
   await listening(server, path);
   chmodSync(path, 0o600);
   return () => {

@@ -40,6 +40,11 @@ export const handover: SourceRules<
   },
 
   Surrendering: {
+    // It is not on disk, and no token has left: the VM stays here.
+    surrenderFailed: {
+      to: ['Aborting'],
+      run: (state, { code, detail }) => abort(state, code, detail),
+    },
     // Only now is it on disk: the token may leave.
     surrendered: {
       to: ['AwaitingActivated'],

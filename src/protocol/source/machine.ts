@@ -56,8 +56,8 @@ const settle = (state: State, code: Code, detail: string): Step<State, Effect> =
 
 const ANSWERS: Answers<State, Event, Effect> = {
   failed: (state, { code, detail }) =>
-    // The record of the surrender could not be written: no token left, so the VM stays here.
-    state.kind === 'Surrendering' ? abort(state, code, detail) : settle(state, code, detail),
+    // The data channels are done with, and how the surrender's write goes is an event of its own.
+    state.kind === 'Surrendering' ? ignored(state) : settle(state, code, detail),
   peerClosed: (state, { code, detail }) => {
     // Once ACTIVATED came the destination is not needed any more to finish.
     if (state.kind === 'Deleting' || state.kind === 'RecordingGone') return ignored(state);

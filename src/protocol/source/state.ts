@@ -132,6 +132,7 @@ export type Event =
       readonly stateBytes: number;
       readonly memoryDigest: Uint8Array;
     }
+  | { readonly kind: 'surrenderFailed'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'surrendered'; readonly signature: Uint8Array }
   | { readonly kind: 'guestDeleted'; readonly deletion: Deletion }
   | { readonly kind: 'goneRecorded'; readonly signature: Uint8Array }

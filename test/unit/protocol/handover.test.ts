@@ -183,7 +183,7 @@ void test('a prepared destination ends only on the signed word of the source', a
   const meddling: Meddling = {
     source: (effect) =>
       effect.kind === 'surrender'
-        ? [{ kind: 'failed', code: 'STORE_FAILED', detail: 'disk full' }]
+        ? [{ kind: 'surrenderFailed', code: 'STORE_FAILED', detail: 'disk full' }]
         : undefined,
   };
   const told = new Pair(meddling).run(invariants);
@@ -199,4 +199,11 @@ void test('a prepared destination ends only on the signed word of the source', a
   }).run(invariants);
   t.same(ended(untold.destination), ['in-doubt', 'IN_DOUBT']);
   t.ok(untold.facts.destinationHolds, 'it keeps everything');
+});
+
+void test('what breaks while the surrender is being written does not undo it', async (t) => {
+  const pair = new Pair({ source: ({ kind }) => (kind === 'surrender' ? [] : undefined) }).run();
+  t.equal(pair.source.kind, 'Surrendering');
+  pair.giveSource({ kind: 'failed', code: 'CHANNEL_LOST', detail: '' });
+  t.equal(pair.settle(invariants).source.kind, 'Surrendering', 'it may be on disk already');
 });
