@@ -9,7 +9,7 @@
 import { GiB, MiB } from '../src/base/units.ts';
 import type { MigrationResult } from '../src/migration/report.ts';
 import { Cluster } from '../test/process/cluster.ts';
-import { IS_SHORT } from './length.ts';
+import { IS_SHORT } from './pace.ts';
 import type { Report } from './report.ts';
 import { percentile, show, spread } from './stats.ts';
 import { Traveller } from './traveller.ts';

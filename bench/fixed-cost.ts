@@ -4,22 +4,19 @@
  * post-quantum exchange, to the same daemon, right before each migration.
  */
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { connect } from 'node:tls';
 import { MiB } from '../src/base/units.ts';
 import { loadIdentity } from '../src/crypto/pki/identity.ts';
 import type { MigrationResult } from '../src/migration/report.ts';
 import { clientOptions, CONTROL_ALPN } from '../src/transport/tls.ts';
 import { Cluster } from '../test/process/cluster.ts';
-import { IS_SHORT } from './length.ts';
+import { IS_SHORT, rest } from './pace.ts';
 import type { Report } from './report.ts';
 import { pairwise, show, spread } from './stats.ts';
 import { Traveller } from './traveller.ts';
 
 const RUNS = IS_SHORT ? 3 : 25;
 const TOTAL_MS_GOAL = 100;
-/** Migrations do not come one right after the other: a host makes ready for the next meanwhile. */
-const REST_MS = 1500;
 
 const PARTS = {
   'session (TLS with post-quantum exchange)': ({ setupMs }) => setupMs,
@@ -49,7 +46,7 @@ export async function fixedCost(): Promise<Report> {
   const results: MigrationResult[] = [];
   const handshakes: number[] = [];
   for (let run = 0; run < RUNS; run += 1) {
-    await sleep(REST_MS);
+    await rest();
     handshakes.push(await handshakeMs(cluster));
     results.push(await guest.move());
   }

@@ -14,7 +14,7 @@ import { SUITE_NAMES, type SuiteName } from '../src/protocol/options.ts';
 import type { RoundReport } from '../src/migration/report.ts';
 import { Cluster } from '../test/process/cluster.ts';
 import { BarePair } from './bare-pair.ts';
-import { IS_SHORT } from './length.ts';
+import { IS_SHORT, rest } from './pace.ts';
 import type { Bar } from './plot.ts';
 import type { Report } from './report.ts';
 import { pairwise, show, spread } from './stats.ts';
@@ -74,6 +74,7 @@ export async function throughput(): Promise<Report> {
     const tcpMs = await tcp.run();
     if (run >= 0) bareTcp.push(gigabytesPerSecond(MEMORY_BYTES, tcpMs));
     for (const contestant of contestants) {
+      await rest();
       const bareMs = await tls.run();
       const { suite, channels } = contestant;
       const { rounds, totalMs } = await guest.move({ suite, channels });
