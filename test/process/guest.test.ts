@@ -281,6 +281,7 @@ void test('the key-value store serves, stands still while paused, and is in memo
   const kv = spec({ workload: { kind: 'kv', port: 0 }, fill: 0 });
   const guest = await scratch.driver.create(kv, scratch.place);
   const { kvAddress } = await guest.status();
+  t.ok(kvAddress, 'it serves as soon as it is there');
   {
     await using client = new KvClient(kvAddress);
     t.equal(await client.ask('PING'), 'PONG');

@@ -84,7 +84,7 @@ export class Machine {
     this.#control.command = config.start === 'incoming' ? PAUSE : RUN;
   }
 
-  /** Starts the vCPUs; resolves when a new guest has its initial content. */
+  /** Starts the vCPUs; resolves when a new guest has its initial content and serves. */
   async boot(failed: (detail: string) => void): Promise<void> {
     const { vcpus, start } = this.#config;
     if (start === 'new') {
@@ -262,14 +262,16 @@ export class Machine {
       extendMs,
     };
     const thread = this.#vcpuThread();
+    // A new guest is there when its clients can find it.
+    const lastWord = workload.kind === 'kv' && vcpu === 0 ? 'serving' : 'booted';
     const booted = Promise.withResolvers<void>();
     const timer = this.#clock.after(GUEST_BOOT_MS_MAX, () =>
       booted.reject(new MigError('GUEST_SILENT', `vCPU ${vcpu} did not start`)),
     );
     thread.on('message', (word: VcpuWord) => {
-      if (word.kind === 'booted') booted.resolve();
-      else if (word.kind === 'serving') this.#kvAddress = word.address;
-      else failed(word.detail);
+      if (word.kind === 'failed') failed(word.detail);
+      if (word.kind === 'serving') this.#kvAddress = word.address;
+      if (word.kind === lastWord) booted.resolve();
     });
     thread.on('error', (error) => {
       booted.reject(new MigError('GUEST_FAILED', `vCPU ${vcpu}: ${error.message}`));
