@@ -25,7 +25,7 @@ import { listenTls } from './listener.ts';
 import { makeLog } from './log.ts';
 import { makeMetrics, serveMetrics } from './metrics.ts';
 import { operations } from './operations.ts';
-import { makeOwnFolder } from './own-folder.ts';
+import { makeMemoryFolder, makeOwnFolder } from './own-folder.ts';
 import type { METHODS } from './api/schema.ts';
 
 const { version } = JSON.parse(
@@ -41,7 +41,7 @@ async function run(config: Config): Promise<void> {
   let identity = readIdentity(config.certs, config.name);
   let appraiser = new Appraiser(identity.hostKey, config.attestation.allow);
   makeOwnFolder(config.stateDir);
-  makeOwnFolder(config.memoryDir);
+  makeMemoryFolder(config.memoryDir);
   const lock = new FileLock(path.join(config.stateDir, 'lock'));
   const store = openStore(config.stateDir);
   keepDescriptors();

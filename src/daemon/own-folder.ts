@@ -1,5 +1,5 @@
 /** Folders of which nobody else may change a name. */
-import { lstatSync, mkdirSync, statSync } from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, rmdirSync, statfsSync, statSync } from 'node:fs';
 import { MigError } from '../protocol/error.ts';
 
 /**
@@ -19,4 +19,18 @@ export function makeOwnFolder(directory: string): void {
   if (uid !== own || lstatSync(directory).uid !== own || (mode & 0o022) !== 0) {
     throw new MigError('CONFIG_INVALID', `${directory} is not ours alone: chown it, chmod 700 it`);
   }
+}
+
+/** TMPFS_MAGIC of linux/magic.h. */
+const TMPFS = 0x01021994;
+
+/**
+ * The folder for guests' memory: as {@link makeOwnFolder}, and on tmpfs. Elsewhere the memory of a
+ * guest would be written to a disk in clear, and stay there. Throws CONFIG_INVALID, STORE_FAILED.
+ */
+export function makeMemoryFolder(directory: string): void {
+  makeOwnFolder(directory);
+  if (statfsSync(directory).type === TMPFS) return;
+  if (readdirSync(directory).length === 0) rmdirSync(directory);
+  throw new MigError('CONFIG_INVALID', `memoryDir: ${directory} is not on tmpfs`);
 }

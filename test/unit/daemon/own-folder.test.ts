@@ -1,8 +1,18 @@
 /** A folder that somebody else could change is not used. */
-import { chmodSync, mkdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
-import { makeOwnFolder } from '../../../src/daemon/own-folder.ts';
+import { makeMemoryFolder, makeOwnFolder } from '../../../src/daemon/own-folder.ts';
 
 void test('makeOwnFolder', (t) => {
   const at = (name: string) => path.join(t.testdirName, name);
@@ -27,4 +37,20 @@ void test('makeOwnFolder', (t) => {
     t.throws(() => makeOwnFolder('/'), { code: 'CONFIG_INVALID' }, 'the system’s');
   }
   t.end();
+});
+
+const isOnTmpfs = (folder: string): boolean => statfsSync(folder).type === 0x01021994;
+
+void test('guest memory lives on tmpfs and nowhere else', async (t) => {
+  // Of these, at least one is on a disk wherever this runs.
+  for (const folder of [t.testdir(), '/var/tmp'].filter((one) => !isOnTmpfs(one))) {
+    const onDisk = path.join(folder, `migd-memory-${process.pid}`);
+    t.throws(() => makeMemoryFolder(onDisk), { code: 'CONFIG_INVALID' });
+    t.notOk(existsSync(onDisk), 'nothing is left of the try');
+  }
+
+  const onTmpfs = mkdtempSync('/dev/shm/migd-memory-');
+  t.teardown(() => rmSync(onTmpfs, { recursive: true }));
+  makeMemoryFolder(path.join(onTmpfs, 'guests'));
+  t.ok(existsSync(path.join(onTmpfs, 'guests')));
 });
