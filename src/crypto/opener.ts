@@ -42,13 +42,14 @@ export class Opener {
   #open: Open | undefined;
 
   /** The same options as the sealer's at the other end. */
-  constructor({ suite, keys, channel, recordsMax = RECORDS_PER_KEY_MAX }: SealerOptions) {
+  constructor(options: SealerOptions) {
+    const { suite, keys, channel, lineage, recordsMax = RECORDS_PER_KEY_MAX } = options;
     assert(recordsMax <= RECORDS_PER_KEY_MAX, 'a higher limit than is safe');
     this.#suite = suite;
     this.#keys = keys;
     this.#channel = channel;
     this.#recordsMax = recordsMax;
-    this.#transcript = new Transcript(keys.mac);
+    this.#transcript = new Transcript(keys.mac, lineage);
   }
 
   get tagBytes(): number {

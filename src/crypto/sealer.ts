@@ -18,6 +18,8 @@ export interface SealerOptions {
   /** Taken over: wiped when the sealer is disposed of. */
   readonly keys: DirectionKeys;
   readonly channel: number;
+  /** What the transcript begins from, in a session that goes on from an earlier one. */
+  readonly lineage?: Uint8Array | undefined;
   /** For tests of the limit. */
   readonly recordsMax?: number;
 }
@@ -30,13 +32,14 @@ export class Sealer {
   readonly #transcript: Transcript;
   #sequence = 0;
 
-  constructor({ suite, keys, channel, recordsMax = RECORDS_PER_KEY_MAX }: SealerOptions) {
+  constructor(options: SealerOptions) {
+    const { suite, keys, channel, lineage, recordsMax = RECORDS_PER_KEY_MAX } = options;
     assert(recordsMax <= RECORDS_PER_KEY_MAX, 'a higher limit than is safe');
     this.#suite = suite;
     this.#keys = keys;
     this.#channel = channel;
     this.#recordsMax = recordsMax;
-    this.#transcript = new Transcript(keys.mac);
+    this.#transcript = new Transcript(keys.mac, lineage);
   }
 
   /**

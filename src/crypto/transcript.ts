@@ -4,7 +4,8 @@
  *
  *     tag_n = HMAC-SHA-256(Key_mac, label ‖ tag_{n-1} ‖ header ‖ tag of each record of round n)
  *
- * with 32 zero bytes before the first. The label keeps these inputs apart from those of the suite
+ * with 32 zero bytes before the first, or the lineage of a session that goes on from an earlier one
+ * (48 bytes, protocol/resume-point.ts). The label keeps these inputs apart from those of the suite
  * that also authenticates records under Key_mac: a header begins with the version byte 1.
  */
 import { createHash, createHmac, type Hmac } from 'node:crypto';
@@ -18,9 +19,9 @@ export class Transcript {
   #running: Hmac;
 
   /** `key` stays the caller's. */
-  constructor(key: MacKey) {
+  constructor(key: MacKey, before: Uint8Array = Buffer.alloc(TRANSCRIPT_TAG_BYTES)) {
     this.#key = key;
-    this.#running = this.#after(Buffer.alloc(TRANSCRIPT_TAG_BYTES));
+    this.#running = this.#after(before);
   }
 
   /** One record, sealed or opened. */

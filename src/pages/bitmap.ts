@@ -39,6 +39,14 @@ export class Bitmap {
     this.#bytes[page >>> 3] = (this.#bytes[page >>> 3] ?? 0) | (1 << (page & 7));
   }
 
+  addRange(range: PageRange): void {
+    this.#put(range, 0xff);
+  }
+
+  removeRange(range: PageRange): void {
+    this.#put(range, 0);
+  }
+
   /** How many pages are in it. */
   count(): number {
     const whole = this.pageCount >>> 3;
@@ -64,6 +72,24 @@ export class Bitmap {
       const after = this.nextClear(first, end);
       yield { first, count: after - first };
       first = this.nextSet(after, end);
+    }
+  }
+
+  /** Makes every bit of the range one of `bits`; the neighbours in its first and last byte stay. */
+  #put({ first, count }: PageRange, bits: 0 | 0xff): void {
+    const end = first + count;
+    assert(first >= 0 && end <= this.pageCount, 'a range outside the bitmap');
+    for (let page = first; page < end;) {
+      const at = page >>> 3;
+      const next = Math.min((at + 1) * 8, end);
+      if (next - page === 8) {
+        this.#bytes.fill(bits, at, end >>> 3);
+        page = (end >>> 3) * 8;
+        continue;
+      }
+      const mask = ((1 << (next - page)) - 1) << (page & 7);
+      this.#bytes[at] = ((this.#bytes[at] ?? 0) & ~mask) | (bits & mask);
+      page = next;
     }
   }
 

@@ -6,6 +6,7 @@
  *     statement = "migd/1 " label NUL field*        field = length (u32, big-endian) bytes
  */
 import type { Deletion } from './messages.ts';
+import type { ResumePoint } from './resume-point.ts';
 
 type Field = string | number | Uint8Array;
 
@@ -75,6 +76,17 @@ export const abortStatement = (
   side: 'source' | 'destination',
   code: string,
 ): Uint8Array => encode('abort', [migrationId, side, code]);
+
+/**
+ * What the transcripts of a session that goes on from a broken one begin with (hashed: SHA-384): all
+ * the points that the migration went on from so far. So the tag of each round, and what FINAL signs,
+ * holds only between two sides that agree on every one of them.
+ */
+export const lineageStatement = (
+  migrationId: string,
+  previous: Uint8Array,
+  { round, accepted }: ResumePoint,
+): Uint8Array => encode('lineage', [migrationId, previous, round, ...accepted]);
 
 /** What a host's evidence signs (hashed: attestation/evidence.ts): all that binds it to here and now. */
 export const evidenceStatement = (binding: {

@@ -53,6 +53,28 @@ void test('a bitmap finds what a naive search finds', async () => {
   );
 });
 
+void test('a range put into a bitmap or taken out of it, and nothing beside it', async () => {
+  fc.assert(
+    fc.property(bits, fc.nat(), fc.nat(), fc.boolean(), (flags, a, b, isIn) => {
+      const first = a % (flags.length + 1);
+      const count = b % (flags.length - first + 1);
+      const bytes = new Uint8Array(Bitmap.bytesFor(flags.length) + 1).fill(isIn ? 0 : 0xff);
+      // What follows the last page is not the bitmap's: it must stay.
+      const bitmap = new Bitmap(bytes, flags.length);
+      for (const [page, flag] of flags.entries()) {
+        bitmap[flag ? 'addRange' : 'removeRange']({ first: page, count: 1 });
+      }
+      bitmap[isIn ? 'addRange' : 'removeRange']({ first, count });
+      const whole = new Bitmap(bytes, bytes.length * 8);
+      for (let page = 0; page < whole.pageCount; page += 1) {
+        const within = page >= first && page < first + count;
+        const expected = within ? isIn : (flags[page] ?? !isIn);
+        if (whole.has(page) !== expected) throw new Error(`page ${page}`);
+      }
+    }),
+  );
+});
+
 void test('every set of up to 10 pages, exhaustively', async () => {
   for (let size = 0; size <= 10; size += 1) {
     for (let set = 0; set < 2 ** size; set += 1) {

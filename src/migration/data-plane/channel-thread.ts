@@ -6,7 +6,7 @@ import type { Worker } from 'node:worker_threads';
 import { WORKER_CLOSE_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { Command, ReceiverSetup, Report, ReportOf, SenderSetup } from './messages.ts';
+import type { Command, Extent, ReceiverSetup, Report, ReportOf, SenderSetup } from './messages.ts';
 
 /** Reports of one kind that nobody has asked for yet: a peer that runs further ahead is wrong. */
 const UNASKED_MAX = 4;
@@ -25,6 +25,7 @@ export class ChannelThread {
   readonly #progressed: (report: ReportOf<'progress'>) => void;
   #failure: MigError | undefined;
   #isClosing = false;
+  #extent: Extent | null = null;
 
   /** Sets `worker` to its duty and owns it; the keys in `setup` move into the thread. */
   constructor(
@@ -77,13 +78,17 @@ export class ChannelThread {
     return waiter.promise.finally(() => timer?.cancel()) as Promise<ReportOf<K>>;
   }
 
-  /** Ends the worker: wiped and unmapped by itself, by force when it does not within the bound. */
-  async close(): Promise<void> {
+  /**
+   * Ends the worker: wiped by itself, by force when it does not within the bound. Resolves with how
+   * far round `reckon` came on this channel; null when that was not asked or it does not say.
+   */
+  async close(reckon?: number): Promise<Extent | null> {
     this.#isClosing = true;
-    this.send({ kind: 'close' });
+    this.send({ kind: 'close', reckon });
     const force = this.#clock.after(WORKER_CLOSE_MS_MAX, () => void this.#worker.terminate());
     await this.#exited.promise;
     force.cancel();
+    return this.#extent;
   }
 
   #take(report: Report): void {
@@ -93,6 +98,10 @@ export class ChannelThread {
     }
     if (report.kind === 'progress') {
       this.#progressed(report);
+      return;
+    }
+    if (report.kind === 'reckoned') {
+      this.#extent = report.extent;
       return;
     }
     const waiter = this.#waiters.get(report.kind)?.shift();

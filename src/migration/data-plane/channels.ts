@@ -1,11 +1,11 @@
 /** What the sender's and the receiver's handles share: several channels that act as one. */
 import { MEMORY_DIGEST_MS_MAX } from '../../base/limits.ts';
 import { combineTags } from '../../crypto/transcript.ts';
-import type { MigError } from '../../protocol/error.ts';
+import { MigError } from '../../protocol/error.ts';
 import type { ChannelThread } from './channel-thread.ts';
 import type { GuestMapping } from './guest-memory.ts';
 import { combineShares } from './memory-digest.ts';
-import type { ChannelRound, Report, ReportOf } from './messages.ts';
+import type { ChannelRound, Extent, Report, ReportOf } from './messages.ts';
 
 /** One round over all channels. `tag`: SHA-384 over the channels' tags. */
 export interface Round {
@@ -21,7 +21,7 @@ export class Channels {
   readonly failed: Promise<MigError>;
   readonly #threads: readonly ChannelThread[];
   readonly #mapping: GuestMapping;
-  #closed: Promise<void> | undefined;
+  #closed: Promise<readonly (Extent | null)[]> | undefined;
 
   /** Takes over the threads and the mapping that they view. */
   constructor(threads: readonly ChannelThread[], mapping: GuestMapping) {
@@ -62,11 +62,27 @@ export class Channels {
   }
 
   /** Ends every thread within a bound, then unmaps. Idempotent. */
-  close(): Promise<void> {
-    this.#closed ??= Promise.all(this.#threads.map((thread) => thread.close())).then(() =>
+  async close(): Promise<void> {
+    await this.#end();
+  }
+
+  /**
+   * As close; resolves with how far `round` came, a channel each. Rejects with CHANNEL_LOST when one
+   * does not say, for it has crashed, is past that round, or was closed before.
+   */
+  async reckon(round: number): Promise<readonly Extent[]> {
+    const extents = await this.#end(round);
+    return extents.map((extent) => {
+      if (extent === null) throw new MigError('CHANNEL_LOST', `no word of round ${round}`);
+      return extent;
+    });
+  }
+
+  async #end(reckon?: number): Promise<readonly (Extent | null)[]> {
+    this.#closed ??= Promise.all(this.#threads.map((thread) => thread.close(reckon))).finally(() =>
       this.#mapping[Symbol.dispose](),
     );
-    return this.#closed;
+    return await this.#closed;
   }
 
   /** One channel's failure fails what all of them do. */

@@ -27,6 +27,14 @@ export interface MappedMemory {
   readonly exchange: MappedRange;
 }
 
+/** Where a session begins that goes on from a broken one (protocol/resume-point.ts). */
+export interface Origin {
+  /** The first round of this session. */
+  readonly round: number;
+  /** SHA-384 over all points that the migration went on from. */
+  readonly lineage: Uint8Array;
+}
+
 /** What a thread is told first; the keys' buffers are transferred to it. */
 export interface ChannelSetup {
   readonly migrationId: string;
@@ -39,6 +47,8 @@ export interface ChannelSetup {
   readonly keys: ReleasedKeys;
   /** A channel on which nothing moved for this long, while something was due, is dead. */
   readonly silenceMs: number;
+  /** Undefined in the first session of a migration: at round 0. */
+  readonly origin: Origin | undefined;
 }
 
 export interface SenderSetup extends ChannelSetup {
@@ -63,15 +73,22 @@ export type Command =
   /** The peer says that it has sent the ends of so many rounds, or everything. */
   | { readonly kind: 'due'; readonly rounds: number | 'all' }
   | { readonly kind: 'limit'; readonly bytesPerSecond: number | undefined }
-  | { readonly kind: 'close' };
+  /** To end; and to say first how far round `reckon` came, where that is asked. */
+  | { readonly kind: 'close'; readonly reckon: number | undefined };
 
-/** What one channel moved in one round. `tag`: 32 bytes, of its transcript. */
-export interface ChannelRound {
-  readonly n: number;
+/** How much of a round one channel has sent, or accepted. */
+export interface Extent {
   readonly pages: number;
   readonly zeroPages: number;
   /** Bytes of the records, headers and tags included. */
   readonly bytes: number;
+}
+
+export const NO_EXTENT: Extent = { pages: 0, zeroPages: 0, bytes: 0 };
+
+/** What one channel moved in one round. `tag`: 32 bytes, of its transcript. */
+export interface ChannelRound extends Extent {
+  readonly n: number;
   readonly tag: Uint8Array;
 }
 
@@ -82,6 +99,8 @@ export type Report =
   | { readonly kind: 'round'; readonly round: ChannelRound }
   | { readonly kind: 'final'; readonly stateBytes: number; readonly tag: Uint8Array }
   | { readonly kind: 'digest'; readonly blocks: Uint8Array }
+  /** The last word of a channel that was asked for it; null when it is past that round. */
+  | { readonly kind: 'reckoned'; readonly extent: Extent | null }
   | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
 
 export type ReportOf<K extends Report['kind']> = Extract<Report, { kind: K }>;

@@ -10,7 +10,7 @@ import { Garbage } from './garbage.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
 import { RamFile } from './ram-file.ts';
-import type { ReceiverSetup } from './messages.ts';
+import { NO_EXTENT, type ReceiverSetup } from './messages.ts';
 import { Receiving } from './receiving.ts';
 import { RecordReader } from './record-reader.ts';
 import { Silence } from './silence.ts';
@@ -41,9 +41,12 @@ async function receive(
   report({ kind: 'listening', port: listener.port });
   const socket = await listener.joined;
   report({ kind: 'joined' });
-  const opener = new Opener({ suite: SUITES[setup.suite], keys, channel });
-  const region = new RamFile(setup.ramPath, memory.ram.length);
-  const receiving = new Receiving({ channel, opener, region, state: memory.state, report });
+  const { suite, ramPath, origin } = setup;
+  const opener = new Opener({ suite: SUITES[suite], keys, channel, lineage: origin?.lineage });
+  const region = new RamFile(ramPath, memory.ram.length);
+  const { state } = memory;
+  const firstRound = origin?.round ?? 0;
+  const receiving = new Receiving({ channel, opener, region, state, firstRound, report });
   progress.receiving = receiving;
   socket.on('data', () => silence.heard());
   socket.setTimeout(setup.silenceMs);
@@ -91,6 +94,10 @@ export function runReceiver(setup: ReceiverSetup): Duty {
   );
   receive(setup, keys, memory, progress, silence).catch(reportFailure);
   return {
+    reckon: (round) => {
+      const { receiving } = progress;
+      return receiving === undefined ? NO_EXTENT : receiving.acceptedOf(round);
+    },
     wipe: () => keys[Symbol.dispose](),
     obey: async (command) => {
       if (command.kind === 'due') {

@@ -1,6 +1,6 @@
 /**
  * The destination's handle on the data plane: a listening worker thread a channel, into memory that
- * is reserved and fresh. All promises reject with a coded error when any channel fails; `failed`
+ * is reserved. All promises reject with a coded error when any channel fails; `failed`
  * then resolves with it.
  */
 import { CHANNEL_SILENCE_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.ts';
@@ -13,7 +13,7 @@ import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
 import { GuestMapping } from './guest-memory.ts';
-import type { MemoryPlace, ReceiverSetup } from './messages.ts';
+import type { Extent, MemoryPlace, Origin, ReceiverSetup } from './messages.ts';
 import type { Threads } from './threads.ts';
 import { pemOf } from './sender.ts';
 
@@ -33,6 +33,8 @@ export interface ReceiverOptions {
   readonly clock: Clock;
   readonly threads: Threads;
   readonly silenceMs?: number;
+  /** Where this session goes on; undefined in the first one, whose memory is fresh. */
+  readonly origin?: Origin | undefined;
 }
 
 export class DataReceiver {
@@ -78,6 +80,11 @@ export class DataReceiver {
   close(): Promise<void> {
     return this.#channels.close();
   }
+
+  /** As close; resolves with what of `round` was accepted, a channel each. Rejects with CHANNEL_LOST. */
+  reckon(round: number): Promise<readonly Extent[]> {
+    return this.#channels.reckon(round);
+  }
 }
 
 /** Resolves when every channel listens. Rejects with LISTEN_FAILED, NATIVE_FAILED; nothing is left open. */
@@ -99,6 +106,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       ports,
       ramPath: options.memory.ramPath,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
+      origin: options.origin,
     };
     return new ChannelThread(options.threads.take(), setup, clock);
   });

@@ -2,18 +2,17 @@
  * One channel's part of a transfer, at the destination: the order in which records may come, and
  * where their contents go.
  *
- * Pages are placed in the guest's memory before the tag of their record was checked. That is safe
- * because (1) the placer checks every run against its region before it places anything, so nothing
- * but this guest's memory can change; (2) this guest does not run, and runs only after every tag,
- * every count and the signed digest of all transcripts were found right; (3) at the first wrong tag
- * the transfer fails and the memory is thrown away. Everything else is used only once accepted.
+ * Nothing of a record is used before its tag was found right. So all that is in the guest's memory is
+ * genuine at every instant, and when a connection breaks a channel can tell how much of its part has
+ * come: a prefix of whole records, with nothing of the next one.
  */
+import { assert } from '../../base/assert.ts';
 import type { Opener } from '../../crypto/opener.ts';
 import { Placer, type RegionSink } from '../../pages/placer.ts';
 import { MigError } from '../../protocol/error.ts';
 import { RECORD_HEADER_BYTES, type RecordHeader, type RecordKind } from '../../protocol/record.ts';
 import { decodeRoundEnd, ROUND_END_BYTES } from '../../protocol/round-end.ts';
-import type { Report } from './messages.ts';
+import { NO_EXTENT, type Extent, type Report } from './messages.ts';
 import type { RecordSink } from './record-reader.ts';
 import { STATE_CHANNEL } from './sending.ts';
 
@@ -23,28 +22,44 @@ export interface ReceivingOptions {
   readonly region: RegionSink;
   /** Takes the state. */
   readonly state: Uint8Array;
+  /** The first round of this session; only memory that round 0 goes into is fresh. */
+  readonly firstRound: number;
   readonly report: (report: Report) => void;
 }
 
+/** Pages of round `n`, or its end. */
+interface InRound {
+  readonly kind: 'round';
+  readonly n: number;
+  pages: number;
+  zeroPages: number;
+  bytes: number;
+  /** All of the round before. */
+  readonly before: Extent;
+}
+
 type Stage =
-  /** Pages of round `n`, or its end. */
-  | { readonly kind: 'round'; readonly n: number; pages: number; zeroPages: number; bytes: number }
+  | InRound
   | { readonly kind: 'stateReceived'; readonly stateBytes: number }
   | { readonly kind: 'ended' };
 
-const begun = (n: number): Stage => ({ kind: 'round', n, pages: 0, zeroPages: 0, bytes: 0 });
+const begun = (n: number, before: Extent): InRound => ({
+  kind: 'round',
+  n,
+  ...NO_EXTENT,
+  before,
+});
 
 export class Receiving implements RecordSink {
   readonly #options: ReceivingOptions;
   readonly #placer: Placer;
-  #stage: Stage = begun(0);
-  /** Plaintext of a record that is not pages, until it is accepted. */
-  #gathered = Buffer.alloc(0);
-  #fill = 0;
-  #kind: RecordKind = 'end';
+  #stage: Stage;
+  /** Plaintext of the record under way, until it is accepted. */
+  #plaintext: Uint8Array[] = [];
 
   constructor(options: ReceivingOptions) {
     this.#options = options;
+    this.#stage = begun(options.firstRound, NO_EXTENT);
     this.#placer = new Placer([options.region]);
   }
 
@@ -59,14 +74,19 @@ export class Receiving implements RecordSink {
     return this.#stage.kind !== 'round' || this.#stage.n >= due;
   }
 
-  begin(header: RecordHeader): void {
-    const { kind, length } = header;
+  /** What of a round was accepted on this channel; null when it is past that. */
+  acceptedOf(round: number): Extent | null {
+    if (this.#stage.kind !== 'round') return null;
+    const { n, pages, zeroPages, bytes, before } = this.#stage;
+    if (n === round) return { pages, zeroPages, bytes };
+    // This channel has ended the round; another one may not have.
+    return n === round + 1 ? before : null;
+  }
+
+  begin({ kind, length }: RecordHeader): void {
     this.#checkOrder(kind);
-    this.#kind = kind;
-    if (kind === 'pages') {
-      this.#placer.begin(length, this.#stage.kind === 'round' && this.#stage.n === 0);
-      return;
-    }
+    this.#plaintext = [];
+    if (kind === 'pages') return;
     const [min, max] = {
       state: [1, this.#options.state.length] as const,
       roundEnd: [ROUND_END_BYTES, ROUND_END_BYTES] as const,
@@ -74,38 +94,26 @@ export class Receiving implements RecordSink {
     }[kind];
     if (length < min || length > max)
       throw new MigError('RECORD_MALFORMED', `${kind} of ${length}`);
-    this.#gathered = Buffer.alloc(length);
-    this.#fill = 0;
   }
 
   plaintext(piece: Uint8Array): void {
-    if (this.#kind === 'pages') {
-      this.#placer.push(piece);
-      return;
-    }
-    this.#gathered.set(piece, this.#fill);
-    this.#fill += piece.length;
+    this.#plaintext.push(piece);
   }
 
   accepted({ kind, length }: RecordHeader): void {
-    const { opener, state, report } = this.#options;
+    const { opener, report } = this.#options;
     if (this.#stage.kind === 'round') {
       this.#stage.bytes += RECORD_HEADER_BYTES + length + opener.tagBytes;
     }
     switch (kind) {
-      case 'pages': {
-        const placed = this.#placer.end();
-        if (this.#stage.kind !== 'round') break;
-        this.#stage.pages += placed.pages;
-        this.#stage.zeroPages += placed.zeroPages;
+      case 'pages':
+        this.#place(length);
         break;
-      }
       case 'roundEnd':
         this.#endRound();
         break;
       case 'state':
-        state.set(this.#gathered);
-        this.#gathered.fill(0);
+        this.#keepState();
         this.#stage = { kind: 'stateReceived', stateBytes: length };
         break;
       case 'end': {
@@ -117,24 +125,46 @@ export class Receiving implements RecordSink {
     }
   }
 
+  #place(length: number): void {
+    const stage = this.#stage;
+    assert(stage.kind === 'round', 'pages outside a round');
+    this.#placer.begin(length, stage.n === 0);
+    for (const piece of this.#plaintext) this.#placer.push(piece);
+    const { pages, zeroPages } = this.#placer.end();
+    stage.pages += pages;
+    stage.zeroPages += zeroPages;
+    this.#plaintext = [];
+  }
+
+  #keepState(): void {
+    let at = 0;
+    for (const piece of this.#plaintext) {
+      this.#options.state.set(piece, at);
+      at += piece.length;
+      piece.fill(0);
+    }
+  }
+
   #endRound(): void {
-    if (this.#stage.kind !== 'round') return;
-    const { n, pages, zeroPages, bytes } = this.#stage;
-    const end = decodeRoundEnd(this.#gathered);
+    const stage = this.#stage;
+    assert(stage.kind === 'round', 'an end of round outside a round');
+    const { n, pages, zeroPages, bytes } = stage;
+    const end = decodeRoundEnd(Buffer.concat(this.#plaintext));
     if (end.round !== n) throw new MigError('RECORD_ORDER', `end of round ${end.round} in ${n}`);
     if (end.pages !== pages || end.zeroPages !== zeroPages) {
       throw new MigError('RECORD_ORDER', `${pages} pages in a round of ${end.pages}`);
     }
     const tag = this.#options.opener.endRound();
     this.#options.report({ kind: 'round', round: { n, pages, zeroPages, bytes, tag } });
-    this.#stage = begun(n + 1);
+    this.#stage = begun(n + 1, { pages, zeroPages, bytes });
   }
 
   /** Rounds, each with its end; on the state channel the state after a round's end; the end. */
   #checkOrder(kind: RecordKind): void {
     const stage = this.#stage;
-    const carriesState = this.#options.channel === STATE_CHANNEL;
-    const isBetweenRounds = stage.kind === 'round' && stage.n > 0 && stage.bytes === 0;
+    const { firstRound, channel } = this.#options;
+    const carriesState = channel === STATE_CHANNEL;
+    const isBetweenRounds = stage.kind === 'round' && stage.n > firstRound && stage.bytes === 0;
     const permitted = {
       pages: stage.kind === 'round',
       roundEnd: stage.kind === 'round',

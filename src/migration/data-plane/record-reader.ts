@@ -1,7 +1,7 @@
 /**
  * Cuts the byte stream of a channel into records and opens them, in whatever pieces the bytes come.
- * Page data is decrypted in large pieces and goes on to its place, before the tag has come. So
- * `plaintext` is called with bytes that are not authenticated yet; `accepted` says that they are.
+ * They are decrypted in large pieces as they arrive, before the tag has come: `plaintext` is called with
+ * bytes that are not authenticated yet; `accepted` says that they are.
  */
 import { BATCH_DATA_BYTES_MAX } from '../../base/limits.ts';
 import { KiB } from '../../base/units.ts';
@@ -12,11 +12,11 @@ export interface RecordSink {
   /** A record begins. Throws to refuse it. */
   begin(header: RecordHeader): void;
   /**
-   * Its plaintext in pieces, `header.length` bytes in all, **not yet authenticated**. Throws to refuse
-   * it: the rest is not given any more, and the refusal counts if the record proves to be genuine.
+   * Its plaintext in pieces, `header.length` bytes in all, **not yet authenticated**: to be kept, and
+   * used for nothing. Each piece is the sink's own.
    */
   plaintext(piece: Uint8Array): void;
-  /** All of it was genuine. */
+  /** All of it was genuine. Throws to refuse what it says. */
   accepted(header: RecordHeader): void;
 }
 
@@ -40,8 +40,6 @@ export class RecordReader {
   #fill = 0;
   readonly #body = new Uint8Array(PIECE_BYTES);
   #bodyFill = 0;
-  /** Why the sink refused the plaintext of this record; a wrong tag goes first. */
-  #refusal: { readonly thrown: unknown } | undefined;
   #stage: Stage = { kind: 'header' };
 
   constructor(opener: Opener, sink: RecordSink) {
@@ -96,13 +94,7 @@ export class RecordReader {
   #openPiece(): void {
     const piece = this.#body.subarray(0, this.#bodyFill);
     this.#bodyFill = 0;
-    const plaintext = this.#opener.update(piece);
-    if (this.#refusal !== undefined) return;
-    try {
-      this.#sink.plaintext(plaintext);
-    } catch (thrown) {
-      this.#refusal = { thrown };
-    }
+    this.#sink.plaintext(this.#opener.update(piece));
   }
 
   #beginRecord(): void {
@@ -116,7 +108,6 @@ export class RecordReader {
   #endRecord(header: RecordHeader): void {
     this.#fill = 0;
     this.#opener.finish(this.#small.subarray(0, this.#opener.tagBytes));
-    if (this.#refusal !== undefined) throw this.#refusal.thrown;
     this.#stage = { kind: 'header' };
     this.#sink.accepted(header);
   }

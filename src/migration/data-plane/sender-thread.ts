@@ -8,7 +8,7 @@ import { connectDataChannel } from '../../transport/data-channel.ts';
 import type { Share } from '../../pages/share.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
-import type { SenderSetup } from './messages.ts';
+import { NO_EXTENT, type SenderSetup } from './messages.ts';
 import { Pacer } from './pacer.ts';
 import { RecordWriter } from './record-writer.ts';
 import { Sending } from './sending.ts';
@@ -22,7 +22,12 @@ interface Held {
   readonly share: Share;
 }
 
-async function join(setup: SenderSetup, held: Held): Promise<Sending> {
+/** What has come of the transfer; nothing before the channel joined. */
+interface Progress {
+  sending?: Sending;
+}
+
+async function join(setup: SenderSetup, held: Held, progress: Progress): Promise<Sending> {
   const { host, port, identity, expected, migrationId, channel } = setup;
   const { keys } = held;
   const socket = await connectDataChannel({
@@ -34,10 +39,13 @@ async function join(setup: SenderSetup, held: Held): Promise<Sending> {
     clock: threadClock,
     highWaterMark: CHANNEL_QUEUE_BYTES_MAX,
   });
-  const sealer = new Sealer({ suite: SUITES[setup.suite], keys, channel });
+  const { suite, origin } = setup;
+  const sealer = new Sealer({ suite: SUITES[suite], keys, channel, lineage: origin?.lineage });
   const writer = new RecordWriter(socket, setup.silenceMs, reportFailure);
+  const sending = new Sending({ sealer, writer, report, clock: threadClock, ...held });
+  progress.sending = sending;
   report({ kind: 'joined' });
-  return new Sending({ sealer, writer, report, clock: threadClock, ...held });
+  return sending;
 }
 
 export function runSender(setup: SenderSetup): Duty {
@@ -45,9 +53,11 @@ export function runSender(setup: SenderSetup): Duty {
   const memory = viewGuestMemory(setup.memory);
   const share = { index: setup.channel, of: setup.channels };
   const pacer = new Pacer(threadClock);
-  const joined = join(setup, { keys, memory, pacer, share });
+  const progress: Progress = {};
+  const joined = join(setup, { keys, memory, pacer, share }, progress);
   joined.catch(reportFailure);
   return {
+    reckon: (round) => progress.sending?.sentOf(round) ?? NO_EXTENT,
     wipe: () => keys[Symbol.dispose](),
     obey: async (command) => {
       switch (command.kind) {

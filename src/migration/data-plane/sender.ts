@@ -12,7 +12,7 @@ import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
 import { GuestMapping } from './guest-memory.ts';
 import type { Threads } from './threads.ts';
-import type { MemoryPlace, RoundPages, SenderSetup } from './messages.ts';
+import type { Extent, MemoryPlace, Origin, RoundPages, SenderSetup } from './messages.ts';
 
 /** How far the current round is, over all channels. */
 export interface Progress {
@@ -39,6 +39,8 @@ export interface SenderOptions {
   readonly clock: Clock;
   readonly threads: Threads;
   readonly silenceMs?: number;
+  /** Where this session goes on; undefined in the first one. */
+  readonly origin?: Origin | undefined;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -99,6 +101,11 @@ export class DataSender {
     return this.#channels.close();
   }
 
+  /** As close; resolves with what of `round` was sent, a channel each. Rejects with CHANNEL_LOST. */
+  reckon(round: number): Promise<readonly Extent[]> {
+    return this.#channels.reckon(round);
+  }
+
   #startProgress(): void {
     for (const channel of this.#progress.keys()) this.#progress[channel] = NOTHING;
   }
@@ -127,6 +134,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       host,
       port,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
+      origin: options.origin,
     };
     return new ChannelThread(options.threads.take(), setup, clock, ({ pages, bytes }) => {
       progress[channel] = { pages, bytesSent: bytes };

@@ -10,7 +10,13 @@ import { ZeroFinder } from '../../pages/zero.ts';
 import type { RecordKind } from '../../protocol/record.ts';
 import { encodeRoundEnd } from '../../protocol/round-end.ts';
 import type { GuestMemory } from './guest-memory.ts';
-import type { ChannelRound, Report, RoundPages } from './messages.ts';
+import {
+  NO_EXTENT,
+  type ChannelRound,
+  type Extent,
+  type Report,
+  type RoundPages,
+} from './messages.ts';
 import type { Pacer } from './pacer.ts';
 import type { RecordWriter } from './record-writer.ts';
 
@@ -36,7 +42,8 @@ export interface SendingOptions {
 export class Sending {
   readonly #options: SendingOptions;
   readonly #zeros: ZeroFinder;
-  #bytes = 0;
+  /** Of the round under way, or of the last one. */
+  #round = { n: 0, pages: 0, zeroPages: 0, bytes: 0 };
 
   constructor(options: SendingOptions) {
     this.#options = options;
@@ -48,19 +55,28 @@ export class Sending {
     const { memory, share, report, sealer, clock } = this.#options;
     const { ram, dirty } = memory;
     const ranges = what === 'all' ? rangesOf(dirty.pageCount, share) : dirtyRangesOf(dirty, share);
-    this.#bytes = 0;
-    let [pages, zeroPages, toldAt] = [0, 0, Number.NEGATIVE_INFINITY];
+    const round = { n, ...NO_EXTENT };
+    this.#round = round;
+    let toldAt = Number.NEGATIVE_INFINITY;
     for (const batch of batchesOf(ranges, { region: REGION, memory: ram, zeros: this.#zeros })) {
+      // Before it leaves: what the peer may have is never less than what counts as sent.
+      round.pages += batch.pages;
+      round.zeroPages += batch.zeroPages;
       await this.#send('pages', batch.pieces);
-      pages += batch.pages;
-      zeroPages += batch.zeroPages;
       const now = clock.now();
       if (now - toldAt < PROGRESS_MS) continue;
       toldAt = now;
-      report({ kind: 'progress', pages, bytes: this.#bytes });
+      report({ kind: 'progress', pages: round.pages, bytes: round.bytes });
     }
+    const { pages, zeroPages } = round;
     await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);
-    return { n, pages, zeroPages, bytes: this.#bytes, tag: sealer.endRound() };
+    return { ...round, tag: sealer.endRound() };
+  }
+
+  /** What of a round has left, or was about to, on this channel. */
+  sentOf(round: number): Extent {
+    const { n, ...extent } = this.#round;
+    return n === round ? extent : NO_EXTENT;
   }
 
   /** The last round, the state if this channel carries it, and the end. */
@@ -71,13 +87,13 @@ export class Sending {
       await this.#send('state', [memory.state.subarray(0, stateBytes)]);
     }
     await this.#send('end', []);
-    return { round: { ...round, bytes: this.#bytes }, tag: sealer.endRound() };
+    return { round: { ...round, bytes: this.#round.bytes }, tag: sealer.endRound() };
   }
 
   async #send(kind: RecordKind, pieces: readonly Uint8Array[]): Promise<void> {
     const record = this.#options.sealer.seal(kind, pieces);
     const bytes = record.reduce((sum, piece) => sum + piece.length, 0);
-    this.#bytes += bytes;
+    this.#round.bytes += bytes;
     await this.#options.pacer.take(bytes);
     await this.#options.writer.write(record);
   }

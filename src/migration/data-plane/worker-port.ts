@@ -2,11 +2,13 @@
 import { parentPort, type MessagePort } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { Command, Report } from './messages.ts';
+import type { Command, Extent, Report } from './messages.ts';
 
 /** What a thread does for one channel. */
 export interface Duty {
   readonly obey: (command: Exclude<Command, { kind: 'close' }>) => Promise<void>;
+  /** How far a round came on this channel; null when it is past that. */
+  readonly reckon: (round: number) => Extent | null;
   /** Wipes the keys. */
   readonly wipe: () => void;
 }
