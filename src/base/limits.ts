@@ -44,8 +44,15 @@ export const ROUND_CONFIRM_MS_MAX = 120_000;
 export const GUEST_WORK_MS_MAX = 60_000;
 /** Wait for the peer's own word, or its end, when a data channel to it broke. */
 export const PEERS_WORD_MS_MAX = 1_000;
-/** How long a prepared destination listens for the token before it is in doubt (it keeps all). */
-export const SURRENDER_MS_MAX = 60_000;
+/** Wait for the other host's next word of a handover: it may have to start a guest or destroy one. */
+export const HANDOVER_WORD_MS_MAX = 60_000;
+/** The first wait before a host in doubt asks again, and the longest. */
+export const BACK_OFF_MS_MIN = 100;
+export const BACK_OFF_MS_MAX = 30_000;
+/** Words on a link that nobody answers yet; one more closes it. */
+export const EARLY_WORDS_MAX = 4;
+/** An operator is told that a migration is in doubt after this; most are settled sooner. */
+export const IN_DOUBT_ANSWER_MS_MAX = 5_000;
 /** Events of one migration kept for a `watch` that comes late. */
 export const EVENTS_REMEMBERED = 256;
 
@@ -93,6 +100,8 @@ export const GUEST_ACKNOWLEDGE_MS_MAX = 5_000;
 export const GUEST_BOOT_MS_MAX = 120_000;
 /** Start of a guest process up to its first word; reserving memory is part of it. */
 export const GUEST_START_MS_MAX = 60_000;
+/** A guest that is found again and says nothing for so long is not destroyed, but not ours to ask. */
+export const GUEST_ATTACH_MS_MAX = 5_000;
 /** One request to a guest's agent. */
 export const GUEST_REQUEST_MS_MAX = 60_000;
 /** What a guest process may say when it is ready, or why it is not. */

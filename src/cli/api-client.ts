@@ -45,7 +45,8 @@ export interface Answers {
   readonly status: readonly (MigrationView | PastMigration)[];
   readonly watch: MigrationResult;
   readonly history: readonly PastMigration[];
-  readonly cancel: object;
+  readonly cancel: PastMigration;
+  readonly resolve: PastMigration;
   readonly hosts: readonly HostView[];
 }
 

@@ -10,12 +10,14 @@ import type { Appraiser } from '../migration/appraiser.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
 import { HandoverCosts } from '../migration/handover-costs.ts';
+import { Handovers, type HandoverView } from '../migration/handover/handovers.ts';
+import { receiveHandover, type Session } from '../migration/handover/reception.ts';
 import type { Inventory } from '../migration/inventory.ts';
 import { OutgoingMigration } from '../migration/outgoing.ts';
 import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
 import { MigError } from '../protocol/error.ts';
 import { CHANNELS_MAX, type MigrateOptions } from '../protocol/options.ts';
-import type { RecordStore } from '../store/records.ts';
+import type { MigrationRecord, RecordStore } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { MigrationView } from './api/schema.ts';
 import type { Config } from './config.ts';
@@ -47,6 +49,7 @@ interface Outgoing {
 export class Host {
   readonly #parts: HostParts;
   readonly #admission: Admission;
+  readonly #handovers: Handovers;
   readonly #costs = new HandoverCosts();
   readonly #outgoing = new Map<string, Outgoing>();
   readonly #incoming = new Set<IncomingMigration>();
@@ -56,10 +59,18 @@ export class Host {
 
   constructor(parts: HostParts) {
     this.#parts = parts;
-    this.#admission = new Admission(parts.store, parts.inventory, parts.driver, {
-      incomingMax: parts.config.limits.incomingMax,
-      memoryBytesMax: parts.config.limits.memoryBytesMax,
+    const { store, inventory, clock, random, identity, config } = parts;
+    this.#handovers = new Handovers({
+      store,
+      inventory,
+      clock,
+      random,
+      identity,
+      peers: config.peers,
+      silenceMs: config.limits.peerSilenceMs,
     });
+    const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
+    this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
   }
 
   get name(): string {
@@ -87,7 +98,8 @@ export class Host {
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
     try {
       // At the destination it would run: what its operator stopped, only its operator lets go on.
-      if (held.guest.isPaused) throw new MigError('VM_STATE', `${options.vm} is paused: resume it`);
+      if (held.guest.lifecycle === 'paused')
+        throw new MigError('VM_STATE', `${options.vm} is paused: resume it`);
       const { identity, hostKey } = this.#parts.identity();
       const events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
       const migrationId = uuidV7(clock.wall(), random.bytes(10));
@@ -103,6 +115,7 @@ export class Host {
           clock,
           random,
           threads,
+          handovers: this.#handovers,
           costs: this.#costs,
           silenceMs: config.limits.peerSilenceMs,
         },
@@ -144,6 +157,7 @@ export class Host {
         clock,
         random,
         threads,
+        handovers: this.#handovers,
         silenceMs: config.limits.peerSilenceMs,
         isUnderWay: (id) => [...this.#incoming].some(({ view }) => view.migrationId === id),
       },
@@ -152,6 +166,47 @@ export class Host {
     this.#incoming.add(incoming);
     void incoming.finished.then(() => this.#incoming.delete(incoming));
     return incoming;
+  }
+
+  /** Goes on with the handovers that the last daemon left. */
+  recover(migrations: readonly MigrationRecord[]): void {
+    for (const migration of migrations) this.#handovers.recover(migration);
+  }
+
+  /** Another host wants to settle a handover. */
+  receiveHandover(channel: ControlChannel): void {
+    const { store, clock, config, identity } = this.#parts;
+    receiveHandover(
+      {
+        store,
+        clock,
+        handovers: this.#handovers,
+        silenceMs: config.limits.peerSilenceMs,
+        hostKey: () => identity().hostKey,
+        sessionOf: (migrationId) => this.#sessionOf(migrationId),
+      },
+      channel,
+    );
+  }
+
+  #sessionOf(migrationId: string): Session | undefined {
+    const outgoing = this.#outgoing.get(migrationId);
+    if (outgoing !== undefined) {
+      const { migration, options } = outgoing;
+      return {
+        peer: options.to,
+        peerReturned: () => migration.peerReturned(),
+        ended: migration.sessionEnded,
+      };
+    }
+    const incoming = [...this.#incoming].find(({ view }) => view.migrationId === migrationId);
+    return (
+      incoming && {
+        peer: incoming.view.from,
+        peerReturned: () => incoming.peerReturned(),
+        ended: incoming.sessionEnded,
+      }
+    );
   }
 
   get isStopping(): boolean {
@@ -181,16 +236,39 @@ export class Host {
     return first;
   }
 
-  /** Asks a migration to end. Throws MIGRATION_UNKNOWN, CANCEL_TOO_LATE, IN_DOUBT. */
-  cancel(migrationId: string): void {
+  /**
+   * Asks a migration to end, and resolves when it has: the VM runs here. Throws CANCEL_TOO_LATE when
+   * it runs at the destination, IN_DOUBT when that is not known, MIGRATION_UNKNOWN.
+   */
+  async cancel(migrationId: string): Promise<void> {
     const underWay = this.#outgoing.get(migrationId);
-    // Between the asking and now it may have ended: handed over is not unknown.
-    const state = underWay === undefined ? this.#parts.store.migration(migrationId)?.state : null;
-    if (state === 'gone') throw new MigError('CANCEL_TOO_LATE', migrationId);
-    if (state === 'surrendered') throw new MigError('IN_DOUBT', migrationId);
-    if (!this.outgoing(migrationId).migration.cancel('CANCELLED')) {
-      throw new MigError('CANCEL_TOO_LATE', migrationId);
+    underWay?.migration.cancel('CANCELLED');
+    await underWay?.result;
+    const record = this.#parts.store.migration(migrationId);
+    if (record?.direction !== 'outgoing') throw new MigError('MIGRATION_UNKNOWN', migrationId);
+    if (record.state === 'gone') throw new MigError('CANCEL_TOO_LATE', migrationId);
+    if (record.state === 'surrendered') throw new MigError('IN_DOUBT', migrationId);
+  }
+
+  /** Asks the other host now what became of a migration. Throws MIGRATION_UNKNOWN. */
+  async resolve(migrationId: string): Promise<void> {
+    if (this.#parts.store.migration(migrationId) === undefined) {
+      throw new MigError('MIGRATION_UNKNOWN', migrationId);
     }
+    await this.#handovers.ask(migrationId);
+  }
+
+  /**
+   * Settles a handover on an operator's statement that the other host was fenced: the VM is run here.
+   * Throws MIGRATION_UNKNOWN, VM_STATE.
+   */
+  fence(migrationId: string, operator: string): Promise<void> {
+    return this.#handovers.fence(migrationId, operator);
+  }
+
+  /** Handovers that are not settled. */
+  get handovers(): readonly HandoverView[] {
+    return this.#handovers.list();
   }
 
   migrations(): MigrationView[] {
@@ -218,7 +296,23 @@ export class Host {
       outcome: null,
       code: null,
     }));
-    return [...outgoing, ...incoming];
+    const sessions = [...outgoing, ...incoming];
+    const listed = new Set(sessions.map(({ migrationId }) => migrationId));
+    const alone = this.handovers
+      .filter(({ record, state }) => !listed.has(record.migrationId) && state !== 'Uncertified')
+      .map(({ record, state, doubt }) => ({
+        migrationId: record.migrationId,
+        vm: record.vm,
+        from: record.from,
+        to: record.to,
+        direction: record.direction,
+        phase: doubt === null ? state : 'in-doubt',
+        round: 0,
+        startedAtMs: record.startedAtMs,
+        outcome: null,
+        code: doubt?.code ?? null,
+      }));
+    return [...sessions, ...alone];
   }
 
   /** Takes nothing new, ends what may be ended, waits for the rest. Resolves when none is left. */
@@ -229,6 +323,7 @@ export class Host {
     await Promise.allSettled([
       ...[...this.#outgoing.values()].map(({ result }) => result),
       ...[...this.#incoming].map(({ finished }) => finished),
+      this.#handovers.stop(),
     ]);
   }
 }

@@ -19,6 +19,7 @@ import { refusalOf } from '../crypto/pki/tls-error.ts';
 import { MigError } from '../protocol/error.ts';
 import {
   ControlChannel,
+  HANDOVER_PATH,
   hostPeer,
   MIGRATE_PATH,
   peerIdentity,
@@ -31,7 +32,9 @@ export const API_PATH = '/api';
 export interface Doors {
   /** Another host wants to migrate to us. */
   readonly host: (channel: ControlChannel) => void;
-  /** Why hosts are not let in now, if so. */
+  /** Another host wants to settle a handover. */
+  readonly handover: (channel: ControlChannel) => void;
+  /** Why hosts are not let in to migrate now, if so. */
   readonly refusal: () => MigError | undefined;
   /** An operator with a certificate. */
   readonly operator: (socket: WebSocket, name: string) => void;
@@ -130,6 +133,13 @@ function route(input: {
     const peer = hostPeer(stream);
     sockets.host.handleUpgrade(request, stream, head, (socket) => {
       doors.host(new ControlChannel(socket, stream, peer));
+    });
+    return;
+  }
+  if (identity.kind === 'host' && request.url === HANDOVER_PATH) {
+    const peer = hostPeer(stream);
+    sockets.host.handleUpgrade(request, stream, head, (socket) => {
+      doors.handover(new ControlChannel(socket, stream, peer));
     });
     return;
   }

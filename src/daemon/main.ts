@@ -53,7 +53,7 @@ async function run(config: Config): Promise<void> {
   // A host that only sends makes no guest in a hurry.
   const driver = new RamDriver({ keepSpare: config.role !== 'source' });
   const inventory = new Inventory(store, driver, place);
-  await inventory.recover(foldersIn(path.join(config.stateDir, 'vms')));
+  const handovers = await inventory.recover(foldersIn(path.join(config.stateDir, 'vms')));
   const threads = new Threads(SPARE_THREADS);
   const host = new Host({
     config,
@@ -66,6 +66,7 @@ async function run(config: Config): Promise<void> {
     identity: () => identity,
     appraiser: () => appraiser,
   });
+  host.recover(handovers);
   host.events.listen((event) => {
     const { migrationId, ...rest } = event;
     if (event.event === 'progress') return;
@@ -104,6 +105,10 @@ async function run(config: Config): Promise<void> {
         void incoming.finished.then(({ migrationId, ...result }) =>
           log.info({ migration: migrationId, ...result }, 'incoming migration ended'),
         );
+      },
+      handover: (channel) => {
+        log.info({ from: channel.peer.name }, 'a host asks about a handover');
+        host.receiveHandover(channel);
       },
       operator: (socket, name) => serveApi(socket, { name, isLocal: false }, api),
     },

@@ -4,7 +4,7 @@ import type { Guest, VmSpec } from '../guest/driver.ts';
 import type { Held, Inventory } from '../migration/inventory.ts';
 import type { MigrationEvent } from '../migration/report.ts';
 import { MigError } from '../protocol/error.ts';
-import type { RecordStore } from '../store/records.ts';
+import type { MigrationRecord, RecordStore } from '../store/records.ts';
 import type {
   DaemonView,
   HostView,
@@ -43,11 +43,16 @@ export interface OperationParts {
 export function operations(parts: OperationParts): Operations {
   const { config, version, host, inventory, store } = parts;
 
+  const isInDoubt = (name: string): boolean =>
+    host.handovers.some(({ record, doubt }) => record.vm === name && doubt !== null);
+
   const view = ({ record, guest }: Held): VmView => ({
     name: record.name,
     vmId: record.vmId,
     host: config.name,
-    state: stateOf({ record, guest }, inventory.isClaimed(record.name)),
+    state: isInDoubt(record.name)
+      ? 'in-doubt'
+      : stateOf({ record, guest }, inventory.isClaimed(record.name)),
     epoch: record.epoch,
     driver: record.descriptor.driver,
     memoryBytes: record.descriptor.regions.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -58,8 +63,9 @@ export function operations(parts: OperationParts): Operations {
   });
 
   const unclaimed = (name: string): Guest => {
+    const { guest } = inventory.running(name);
     if (inventory.isClaimed(name)) throw new MigError('VM_MIGRATING', name);
-    return inventory.running(name).guest;
+    return guest;
   };
 
   return {
@@ -125,9 +131,15 @@ export function operations(parts: OperationParts): Operations {
           .filter((record) => vm === undefined || record.vm === vm)
           .map((record) => past(store, record.migrationId)),
       ),
-    cancel: ({ migrationId }) => {
-      host.cancel(migrationId);
-      return Promise.resolve({ migrationId });
+    cancel: async ({ migrationId }) => {
+      await host.cancel(migrationId);
+      return past(store, migrationId);
+    },
+    resolve: async ({ migrationId, peerFenced }, { caller }) => {
+      if (peerFenced) await host.fence(migrationId, caller.name);
+      else await host.resolve(migrationId);
+      const missing = host.handovers.find(({ record }) => record.migrationId === migrationId);
+      return { ...past(store, migrationId), ...missing?.doubt };
     },
     hosts: (): Promise<HostView[]> =>
       Promise.resolve(
@@ -156,11 +168,11 @@ function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {
       return 'gone';
     case 'prepared':
     case 'surrendered':
-      return claimed ? 'migrating' : 'in-doubt';
+      return 'migrating';
     case 'active':
       if (guest === undefined) return 'lost';
       if (claimed) return 'migrating';
-      return guest.isPaused ? 'paused' : 'running';
+      return guest.lifecycle === 'running' ? 'running' : 'paused';
   }
 }
 
@@ -169,11 +181,26 @@ function past(store: RecordStore, migrationId: string): Record<string, unknown> 
   const record = store.migration(migrationId);
   if (record === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
   const { vm, from, to, direction, startedAtMs, state, code, detail } = record;
-  const outcome =
-    typeof record.result === 'object' && record.result !== null && 'outcome' in record.result
-      ? record.result.outcome
-      : null;
+  const outcome = outcomeOf(record);
   return { migrationId, vm, from, to, direction, startedAtMs, state, outcome, code, detail };
+}
+
+/** By its state; how an aborted one was told to the operator is in its result. */
+function outcomeOf({ state, result }: MigrationRecord): string | null {
+  switch (state) {
+    case 'started':
+      return null;
+    case 'prepared':
+    case 'surrendered':
+      return 'in-doubt';
+    case 'active':
+    case 'gone':
+      return 'completed';
+    case 'aborted': {
+      const told = typeof result === 'object' && result !== null && 'outcome' in result;
+      return told && result.outcome !== 'in-doubt' ? String(result.outcome) : 'failed';
+    }
+  }
 }
 
 const specOf = (params: VmCreate): VmSpec => params;

@@ -43,8 +43,14 @@ export interface GuestMemory {
   readonly exchangePath: string;
 }
 
+/**
+ * Why a guest stands still: its operator paused it, a migration holds it for the stop-and-copy, or it
+ * came here and never ran here. So a daemon that finds it again knows whether to let it run.
+ */
+export type Lifecycle = 'running' | 'paused' | 'held' | 'incoming';
+
 export interface GuestStatus {
-  readonly state: 'running' | 'paused' | 'incoming';
+  readonly state: Lifecycle;
   readonly pid: number;
   readonly dirtyTracking: DirtyKind;
   /** Writes done, sum of all page versions, virtual run time: summed over the vCPUs. */
@@ -76,7 +82,7 @@ export interface SelfCheck {
 /** A guest does what it is asked in the order in which it is asked. */
 export interface Guest {
   readonly memory: GuestMemory;
-  readonly isPaused: boolean;
+  readonly lifecycle: Lifecycle;
   /** Aborted when its process is gone, or speaks with us no more. */
   readonly gone: AbortSignal;
   describe(): Promise<VmDescriptor>;
@@ -89,12 +95,14 @@ export interface Guest {
    */
   collectDirty(into: 'replace' | 'add'): Promise<{ readonly dirtyPages: number }>;
   untrackDirty(): Promise<void>;
-  /** Resolves when every vCPU has acknowledged: no store and no TPM command is under way. */
+  /** For its operator. Resolves when every vCPU has acknowledged: no store, no TPM command is under way. */
   pause(): Promise<void>;
+  /** As `pause`, for a migration. */
+  hold(): Promise<void>;
   resume(): Promise<void>;
   /** Percentage of its time that the guest is kept from running, 0 to 99. */
   throttle(percent: number): Promise<void>;
-  /** Paused only: device state ‖ vTPM state into the exchange's state area. */
+  /** While it stands still: device state ‖ vTPM state into the exchange's state area. */
   exportState(): Promise<{ readonly stateBytes: number }>;
   /** Takes what is in the exchange's state area; the vTPM is then saved durably, the area zeroed. */
   importState(): Promise<void>;
@@ -110,8 +118,11 @@ export interface GuestDriver {
   create(spec: VmSpec, place: VmPlace): Promise<Guest>;
   /** Room for a VM that is to come: memory really reserved, process started, nothing runs. */
   prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest>;
-  /** The living guest of a place, after a restart of the daemon. */
-  attach(place: VmPlace): Promise<Guest | undefined>;
+  /**
+   * The living guest of a place, after a restart of the daemon; `gone` when it is proved that no
+   * process of it lives, `unreachable` when one does that does not answer.
+   */
+  attach(place: VmPlace): Promise<Guest | 'gone' | 'unreachable'>;
   /** Ends what was started ahead; guests run on. */
   close(): Promise<void>;
 }

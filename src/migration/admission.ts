@@ -38,10 +38,14 @@ export interface Admitted {
   release(): void;
 }
 
+/** Asks the source of an earlier migration now what became of it; bounded. */
+export type AskNow = (migrationId: string) => Promise<void>;
+
 export class Admission {
   readonly #store: RecordStore;
   readonly #inventory: Inventory;
   readonly #driver: GuestDriver;
+  readonly #askNow: AskNow;
   readonly #limits: AdmissionLimits;
   readonly #incoming = new Map<
     string,
@@ -52,11 +56,13 @@ export class Admission {
     store: RecordStore,
     inventory: Inventory,
     driver: GuestDriver,
+    askNow: AskNow,
     limits: AdmissionLimits,
   ) {
     this.#store = store;
     this.#inventory = inventory;
     this.#driver = driver;
+    this.#askNow = askNow;
     this.#limits = limits;
   }
 
@@ -69,6 +75,11 @@ export class Admission {
     const earlier = this.#incoming.get(name);
     if (earlier?.vmId === vmId && earlier.asking.from === asking.from) {
       if (earlier.asking.cancel('PEER_CLOSED')) await earlier.asking.finished;
+    }
+    // The same of one that is prepared here: its source knows, and has not said, that it did not surrender.
+    const prepared = this.#store.vm(name);
+    if (prepared?.state === 'prepared' && prepared.vmId === vmId && prepared.migrationId !== null) {
+      await this.#askNow(prepared.migrationId);
     }
     const claim = this.#inventory.claim(name, 'NAME_TAKEN');
     const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);

@@ -25,6 +25,7 @@ export interface Listener {
 export class Conversation {
   readonly #channel: ControlChannel;
   readonly #role: 'source' | 'destination';
+  #listener: Listener | undefined;
   /** Open until the keys are derived: what was said before them is bound into them. */
   #transcript: Hash | undefined = createHash('sha384');
 
@@ -46,20 +47,27 @@ export class Conversation {
   }
 
   listen(listener: Listener, clock: Clock, silenceMs: number): void {
+    this.#listener = listener;
     let broken = false;
     const frame = (bytes: Uint8Array) => {
       if (broken) return;
       try {
         const message = decodeMessage(bytes);
         this.#transcript?.update(bytes);
-        listener.message(message);
+        this.#listener?.message(message);
       } catch (thrown) {
         broken = true;
         const { code, detail } = MigError.from(thrown);
-        listener.broken(code, detail);
+        this.#listener?.broken(code, detail);
       }
     };
-    this.#channel.listen({ frame, closed: listener.closed }, clock, silenceMs);
+    const closed: Listener['closed'] = (code, detail) => this.#listener?.closed(code, detail);
+    this.#channel.listen({ frame, closed }, clock, silenceMs);
+  }
+
+  /** From now on another listens. */
+  passTo(listener: Listener): void {
+    this.#listener = listener;
   }
 
   send(message: Message): void {

@@ -3,12 +3,7 @@
  * arrives runs, or survives an abort, before the machine says so.
  */
 import { sign, verify, type KeyObject } from 'node:crypto';
-import {
-  GUEST_WORK_MS_MAX,
-  REPLY_MS_MAX,
-  ROUND_CONFIRM_MS_MAX,
-  SURRENDER_MS_MAX,
-} from '../base/limits.ts';
+import { GUEST_WORK_MS_MAX, REPLY_MS_MAX, ROUND_CONFIRM_MS_MAX } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
 import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
@@ -29,21 +24,23 @@ import type {
 } from '../protocol/destination/state.ts';
 import { MigError } from '../protocol/error.ts';
 import type { SuiteName } from '../protocol/options.ts';
-import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
+import type { MigrationRecord, RecordStore } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { Admission, Admitted } from './admission.ts';
 import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { openReceiver, type DataReceiver } from './data-plane/receiver.ts';
 import type { Threads } from './data-plane/threads.ts';
+import type { Handovers } from './handover/handovers.ts';
 import type { Inventory } from './inventory.ts';
+import { aborted, discarded, prepared } from './journal.ts';
+import { isUnsettled } from './recovery.ts';
 import { Deadline, Runner } from './runner.ts';
 
 const DEADLINE_MS: { readonly [K in Named]: number } = {
   reply: REPLY_MS_MAX,
   work: GUEST_WORK_MS_MAX,
   confirm: ROUND_CONFIRM_MS_MAX,
-  surrender: SURRENDER_MS_MAX,
 };
 
 /** What a migration needs of its host. */
@@ -61,6 +58,7 @@ export interface IncomingPorts {
   readonly clock: Clock;
   readonly random: Random;
   readonly threads: Threads;
+  readonly handovers: Handovers;
   readonly silenceMs: number;
   /** Whether an incoming migration of this id, not on record yet, has begun. */
   readonly isUnderWay: (migrationId: string) => boolean;
@@ -80,6 +78,7 @@ export class IncomingMigration {
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #finished = Promise.withResolvers<IncomingResult>();
+  readonly #sessionEnded = Promise.withResolvers<void>();
   readonly #guestGone = (): void => {
     if (mayHoldTheOnlyCopy(this.#runner.state)) return;
     this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
@@ -88,7 +87,6 @@ export class IncomingMigration {
   #secret: SessionSecret | undefined;
   #admitted: Admitted | undefined;
   #receiver: DataReceiver | undefined;
-  #vm: VmRecord | undefined;
   #isAbandoning = false;
 
   constructor(ports: IncomingPorts, channel: ControlChannel) {
@@ -146,6 +144,17 @@ export class IncomingMigration {
     return true;
   }
 
+  /** Resolves when no session goes on any more: it ended, or the record drives it. */
+  get sessionEnded(): Promise<void> {
+    return this.#sessionEnded.promise;
+  }
+
+  /** The source has left the connection that this holds on to. */
+  peerReturned(): void {
+    const detail = 'it came back on another connection';
+    this.#runner.dispatch({ kind: 'peerClosed', code: 'PEER_CLOSED', detail });
+  }
+
   #plan(): Plan {
     const { host, suites, channelsMax, appraiser, random } = this.#ports;
     const { peer } = this.#conversation;
@@ -200,12 +209,9 @@ export class IncomingMigration {
         return this.#awaitFinal(effect.verify);
       case 'prepare':
         return this.#prepare(effect);
-      case 'recordActive':
-        return this.#recordActive(effect);
-      case 'startGuest':
-        return this.#startGuest(effect.statement);
-      case 'fileCertificate':
-        return this.#fileCertificate(effect);
+      case 'handOver':
+        void this.#handOver();
+        return undefined;
       case 'abandon':
         return this.#abandon(effect.code, effect.detail);
       case 'end':
@@ -317,54 +323,46 @@ export class IncomingMigration {
   }
 
   async #prepare(effect: Extract<Effect, { kind: 'prepare' }>): Promise<Event> {
-    const { subject, statement } = effect;
+    const { statement } = effect;
     const guest = this.#guest();
     // Asked at once, done in this order.
     const [, descriptor] = await Promise.all([guest.importState(), guest.describe()]);
     const signature = this.#sign(statement);
-    const { migrationId } = subject;
     // The vTPM that arrived is the one that was offered: another in its place is refused.
     if (descriptor.vtpm?.ekFingerprint !== this.#admitted?.descriptor.vtpm?.ekFingerprint) {
       throw new MigError('VTPM_FAILED', 'its endorsement key is not the one offered');
     }
-    this.#vm = {
-      name: descriptor.name,
-      vmId: subject.vmId,
-      epoch: subject.epoch + 1,
-      state: 'prepared',
-      descriptor,
+    await this.#ports.store.write(prepared(this.#opened(), descriptor, effect, signature));
+    this.#ports.inventory.adopt(descriptor.name, guest);
+    return { kind: 'prepared' };
+  }
+
+  /** From here the record drives it. */
+  async #handOver(): Promise<void> {
+    const { migrationId, vm } = this.#opened();
+    const release = () => this.#admitted?.release();
+    const handover = this.#ports.handovers.beginDestination(migrationId, {
+      link: this.#conversation,
+      started: release,
+    });
+    void handover.settled.then(release);
+    this.#quit();
+    this.#sessionEnded.resolve();
+    const settled = await Promise.race([
+      handover.settled,
+      handover.unanswered.then((): undefined => undefined),
+    ]);
+    await this.#receiver?.close();
+    const inDoubt = handover.state === 'InDoubt';
+    const { code = null, detail = '' } = settled ?? (inDoubt ? handover.cause : undefined) ?? {};
+    const ended = settled?.outcome === 'aborted' ? 'failed' : 'completed';
+    this.#finished.resolve({
       migrationId,
-      movedTo: null,
-    };
-    this.#record = { ...this.#opened(), state: 'prepared', receipt: signature };
-    await this.#ports.store.write({ vm: this.#vm, migration: this.#record });
-    return { kind: 'prepared', signature };
-  }
-
-  async #recordActive(effect: Extract<Effect, { kind: 'recordActive' }>): Promise<Event> {
-    if (this.#vm === undefined) throw new Error('nothing prepared yet');
-    // What does not live any more must not become ours: the source still has its own.
-    if (this.#guest().gone.aborted) throw new MigError('GUEST_FAILED', 'its process is gone');
-    this.#vm = { ...this.#vm, state: 'active' };
-    this.#record = { ...this.#opened(), state: 'active', token: effect.token };
-    await this.#ports.store.write({ vm: this.#vm, migration: this.#record });
-    // It is ours now, whether or not it can be started.
-    this.#ports.inventory.adopt(this.#record.vm, this.#guest());
-    return { kind: 'activeRecorded' };
-  }
-
-  async #startGuest(statement: Uint8Array): Promise<Event> {
-    await this.#guest().resume();
-    // It runs: what is left is the source's farewell.
-    this.#admitted?.release();
-    return { kind: 'guestStarted', signature: this.#sign(statement) };
-  }
-
-  async #fileCertificate(effect: Extract<Effect, { kind: 'fileCertificate' }>): Promise<Event> {
-    const { deletion: facts, statement, signature } = effect;
-    this.#record = { ...this.#opened(), deletion: { facts, statement, signature } };
-    await this.#ports.store.write({ migration: this.#record });
-    return { kind: 'filed' };
+      vm,
+      outcome: inDoubt ? 'in-doubt' : ended,
+      code: inDoubt ? 'IN_DOUBT' : code,
+      detail,
+    });
   }
 
   /** The name stays claimed until all of it is gone: who came sooner would lose his own to this. */
@@ -385,14 +383,15 @@ export class IncomingMigration {
     await this.#receiver?.close();
     await this.#admitted?.discard();
     if (this.#record !== undefined && this.#isWorthARecord()) {
-      this.#record = { ...this.#record, state: 'aborted', code, detail };
-      const removeVm = this.#vm?.name;
+      const migration = this.#record;
+      const vm = this.#ports.store.vm(migration.vm);
       // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
       await this.#ports.store
-        .write({
-          migration: this.#record,
-          ...(removeVm === undefined ? {} : { removeVm }),
-        })
+        .write(
+          vm?.migrationId === migration.migrationId
+            ? discarded({ vm, migration }, code, detail)
+            : aborted(migration, code, detail),
+        )
         .catch(() => undefined);
     }
     return { kind: 'abandoned' };
@@ -403,10 +402,15 @@ export class IncomingMigration {
     return this.#record !== undefined && this.#record.vm !== '';
   }
 
-  #end(): void {
+  /** What a session holds besides its guest. */
+  #quit(): void {
     this.#deadline.disarm();
     this.#admitted?.guest.gone.removeEventListener('abort', this.#guestGone);
     this.#secret?.[Symbol.dispose]();
+  }
+
+  #end(): void {
+    this.#quit();
     const { state } = this.#runner;
     if (state.kind !== 'Ended') throw new Error(`end in ${state.kind}`);
     const { outcome, code, detail } = state;
@@ -414,16 +418,14 @@ export class IncomingMigration {
     void this.#finish({ migrationId, vm, outcome, code, detail });
   }
 
-  /** The result is on record, where that is possible, before anyone is told. */
   async #finish(result: IncomingResult): Promise<void> {
     await this.#receiver?.close();
-    const { outcome, code, detail } = result;
-    if (this.#record !== undefined && this.#isWorthARecord()) {
-      this.#record = { ...this.#record, code, detail, result: { outcome } };
-      await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
-    }
     if (!this.#isAbandoning) this.#admitted?.release();
+    // An end that could not be written: the record says PREPARED, and is what counts.
+    const left = this.#ports.store.migration(result.migrationId);
+    if (left !== undefined && isUnsettled(left)) this.#ports.handovers.recover(left);
     this.#conversation.close();
+    this.#sessionEnded.resolve();
     this.#finished.resolve(result);
   }
 }

@@ -6,7 +6,10 @@ import { rm } from 'node:fs/promises';
 import type { Guest, GuestDriver, VmPlace, VmSpec } from '../guest/driver.ts';
 import { destroyVtpm } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
+import type { Deletion } from '../protocol/messages.ts';
 import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
+import { aborted } from './journal.ts';
+import { dutiesOf } from './recovery.ts';
 
 /** A VM of ours with its guest, if that is alive. */
 export interface Held {
@@ -30,44 +33,62 @@ export class Inventory {
 
   /**
    * Finds the guests again that outlived the last daemon, ends what it had begun and nobody waits
-   * for, and clears away what is in the folders of `names` and no record knows.
+   * for, and clears away what is in the folders of `names` and no record knows. Returns the
+   * migrations whose handover is to go on.
    */
-  async recover(names: readonly string[]): Promise<void> {
-    for (const record of this.#store.vms()) {
-      if (record.state === 'gone') continue;
-      const guest = await this.#driver.attach(this.#place(record.name));
-      if (guest !== undefined) this.adopt(record.name, guest);
-    }
-    for (const record of this.#store.migrations()) {
-      if (record.state === 'started') await this.#abortInterrupted(record);
+  async recover(names: readonly string[]): Promise<MigrationRecord[]> {
+    const known = this.#store.vms().filter(({ state }) => state !== 'gone');
+    for (const { name } of known) await this.find(name);
+    const handovers: MigrationRecord[] = [];
+    const stands = ({ name }: VmRecord) => isHeld(this.#guests.get(name));
+    for (const duty of dutiesOf(known, this.#store.migrations(), stands)) {
+      switch (duty.kind) {
+        case 'abort':
+          await this.#store.write(aborted(duty.migration, 'DAEMON_STOPPED', ''));
+          break;
+        case 'resume':
+          await this.letRun(duty.vm.name);
+          break;
+        case 'handOver':
+          handovers.push(duty.migration);
+      }
     }
     for (const name of names) {
-      if (!this.has(name)) await this.#clear(name);
+      if (!this.has(name)) await this.destroy(name);
     }
+    return handovers;
   }
 
-  /** It had not surrendered and now never will: its guest runs on here, as after any abort. */
-  async #abortInterrupted(migration: MigrationRecord): Promise<void> {
-    const guest = this.#guests.get(migration.vm);
-    if (guest !== undefined && this.get(migration.vm).record.state === 'active') {
-      await guest.untrackDirty();
-      // A paused VM is never migrated: it was the migration that paused it.
-      if (guest.isPaused) await guest.resume();
-    }
-    const [code, detail] = ['DAEMON_STOPPING', 'it ended in the middle of this'];
-    const result = { outcome: 'failed' };
-    await this.#store.write({
-      migration: { ...migration, state: 'aborted', code, detail, result },
-    });
+  /** The guest of a VM: living, proved to be gone, or a process that does not answer. */
+  async find(name: string): Promise<Guest | 'gone' | 'unreachable'> {
+    const known = this.#guests.get(name);
+    if (known !== undefined) return known;
+    const found = await this.#driver.attach(this.#place(name));
+    if (typeof found !== 'string') this.adopt(name, found);
+    return found;
   }
 
-  /** Ends and removes whatever of a VM is here, whoever left it, and in whatever state. */
-  async #clear(name: string): Promise<void> {
+  /** Lets a guest that a migration stopped run again; one that is gone stays gone. */
+  async letRun(name: string): Promise<void> {
+    const guest = await this.find(name);
+    if (guest === 'unreachable') throw new MigError('GUEST_SILENT', name);
+    if (guest === 'gone') return;
+    await guest.untrackDirty();
+    if (isHeld(guest)) await guest.resume();
+  }
+
+  /**
+   * Ends and removes whatever of a VM is here, whoever left it and in whatever state: guest, memory,
+   * vTPM. Idempotent. Throws GUEST_SILENT while a process lives that does not answer.
+   */
+  async destroy(name: string): Promise<Deletion> {
     const place = this.#place(name);
-    const guest = await this.#driver.attach(place);
-    await guest?.destroy();
+    const guest = await this.find(name);
+    if (guest === 'unreachable') throw new MigError('GUEST_SILENT', name);
+    if (guest !== 'gone') await guest.destroy();
+    this.#guests.delete(name);
     await rm(place.memoryDir, { recursive: true, force: true });
-    await destroyVtpm(place);
+    return destroyVtpm(place);
   }
 
   list(): Held[] {
@@ -140,13 +161,11 @@ export class Inventory {
   /** Ends a VM for good: guest, memory, vTPM, record. */
   async remove(name: string): Promise<void> {
     using _claim = this.claim(name, 'VM_MIGRATING');
-    const { record, guest } = this.get(name);
+    const { record } = this.get(name);
     if (record.state === 'prepared' || record.state === 'surrendered') {
       throw new MigError('VM_STATE', `${record.state}: its fate is not settled`);
     }
-    await guest?.destroy();
-    this.#guests.delete(name);
-    await this.#clear(name);
+    await this.destroy(name);
     await this.#store.write({ removeVm: name });
   }
 
@@ -159,11 +178,11 @@ export class Inventory {
     guest.gone.addEventListener('abort', lost, { once: true });
     if (guest.gone.aborted) lost();
   }
-
-  forget(name: string): void {
-    this.#guests.delete(name);
-  }
 }
+
+/** Whether it stands still because of a migration, not because its operator paused it. */
+const isHeld = (guest: Guest | undefined): boolean =>
+  guest?.lifecycle === 'held' || guest?.lifecycle === 'incoming';
 
 const movedText = ({ name, movedTo }: VmRecord): string =>
   movedTo === null ? name : `${name} moved to ${movedTo}`;

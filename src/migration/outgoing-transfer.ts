@@ -66,7 +66,7 @@ export class OutgoingTransfer {
   async pauseGuest(): Promise<Event> {
     // Asked at once, done in this order: the guest stands still meanwhile.
     const [, { dirtyPages }, { stateBytes }] = await Promise.all([
-      this.#guest.pause(),
+      this.#guest.hold(),
       // What the last collection found was not sent yet: the rest is added to it.
       this.#guest.collectDirty('add'),
       this.#guest.exportState(),

@@ -14,20 +14,24 @@ import {
 import type { Clock, Random } from '../base/ports.ts';
 import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
-import { destroyVtpm, type Guest } from '../guest/driver.ts';
+import type { Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
+import type { Cause } from '../protocol/handover/matter.ts';
 import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
-import { connectControl } from '../transport/control.ts';
+import { connectControl, MIGRATE_PATH } from '../transport/control.ts';
 import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
+import type { Handovers } from './handover/handovers.ts';
+import type { Settlement } from './handover/handover.ts';
 import type { Inventory } from './inventory.ts';
+import { aborted, surrendered } from './journal.ts';
 import { OutgoingTransfer } from './outgoing-transfer.ts';
 import type {
   AttestationReport,
@@ -58,6 +62,7 @@ export interface OutgoingPorts {
   readonly clock: Clock;
   readonly random: Random;
   readonly threads: Threads;
+  readonly handovers: Handovers;
   readonly costs: HandoverCosts;
   readonly silenceMs: number;
 }
@@ -81,13 +86,14 @@ export class OutgoingMigration {
   readonly #transfer: OutgoingTransfer;
   readonly #giveUp = new AbortController();
   readonly #finished = Promise.withResolvers<MigrationResult>();
+  readonly #sessionEnded = Promise.withResolvers<void>();
   readonly #emit: (event: MigrationEvent) => void;
   /** From the surrender on its end is what is asked of it. */
   readonly #guestGone = (): void => {
     if (mayHaveSurrendered(this.#runner.state)) return;
     this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
   };
-  #record: MigrationRecord;
+  readonly #record: MigrationRecord;
   #conversation: Conversation | undefined;
   #secret: SessionSecret | undefined;
   #agreed: { suite: string; channels: number } | undefined;
@@ -95,7 +101,6 @@ export class OutgoingMigration {
     source: { format: '', verdict: 'none' },
     destination: { format: '', verdict: 'none' },
   };
-  #certificate: DeletionCertificateView | undefined;
   #release = (): void => undefined;
   #isAbandoning = false;
 
@@ -172,6 +177,17 @@ export class OutgoingMigration {
     return true;
   }
 
+  /** Resolves when no session goes on any more: it ended, or the record drives it. */
+  get sessionEnded(): Promise<void> {
+    return this.#sessionEnded.promise;
+  }
+
+  /** The destination has left the connection that this holds on to. */
+  peerReturned(): void {
+    const detail = 'it came back on another connection';
+    this.#runner.dispatch({ kind: 'peerClosed', code: 'PEER_CLOSED', detail });
+  }
+
   get startedAtMs(): number {
     return this.#record.startedAtMs;
   }
@@ -243,10 +259,9 @@ export class OutgoingMigration {
         return this.#sending(this.#transfer.sendFinal(effect));
       case 'surrender':
         return this.#surrender(effect);
-      case 'deleteGuest':
-        return this.#deleteGuest();
-      case 'recordGone':
-        return this.#recordGone(effect);
+      case 'handOver':
+        void this.#handOver();
+        return undefined;
       case 'abandon':
         return this.#abandon(effect.code, effect.detail);
       case 'end':
@@ -267,6 +282,7 @@ export class OutgoingMigration {
     const { identity, clock, silenceMs } = this.#ports;
     const channel = await connectControl({
       address: this.#request.address,
+      path: MIGRATE_PATH,
       expected: this.#request.options.to,
       identity,
       signal: this.#giveUp.signal,
@@ -336,51 +352,31 @@ export class OutgoingMigration {
   /** Its failure is an event of its own: nothing else may be taken for it. */
   async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
     try {
-      const token = this.#sign(effect.statement);
-      this.#record = { ...this.#record, state: 'surrendered', receipt: effect.receipt, token };
-      await this.#ports.store.write({
-        vm: { ...this.#vm, state: 'surrendered', migrationId: this.migrationId },
-        migration: this.#record,
-      });
-      return { kind: 'surrendered', signature: token };
+      const { receipt, statement } = effect;
+      const token = this.#sign(statement);
+      const entry = { vm: this.#vm, migration: this.#record };
+      await this.#ports.store.write(surrendered(entry, effect, { receipt, token }));
+      return { kind: 'surrendered' };
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
       return { kind: 'surrenderFailed', code, detail };
     }
   }
 
-  async #deleteGuest(): Promise<Event> {
-    await this.#transfer.close();
-    await this.#guest.destroy();
-    this.#ports.inventory.forget(this.#vm.name);
-    const deletion = await destroyVtpm(this.#ports.inventory.place(this.#vm.name));
-    return { kind: 'guestDeleted', deletion };
-  }
-
-  async #recordGone(effect: Extract<Effect, { kind: 'recordGone' }>): Promise<Event> {
-    const { statement, deletion: facts, activation } = effect;
-    const signature = this.#sign(statement);
-    this.#record = {
-      ...this.#record,
-      state: 'gone',
-      activation,
-      deletion: { facts, statement, signature },
-    };
-    await this.#ports.store.write({
-      vm: {
-        ...this.#vm,
-        state: 'gone',
-        migrationId: this.migrationId,
-        movedTo: this.#request.options.to,
-      },
-      migration: this.#record,
+  /** From here the record drives it; this migration tells how it went, as soon as that is known. */
+  async #handOver(): Promise<void> {
+    const handover = this.#ports.handovers.beginSource(this.migrationId, {
+      link: this.#talk(),
+      letGo: () => this.#transfer.close(),
+      observe: (state) => this.#telemetry.entered(state),
     });
-    this.#certificate = {
-      statementBase64: Buffer.from(statement).toString('base64'),
-      signatureBase64: Buffer.from(signature).toString('base64'),
-      signer: this.#ports.host,
-    };
-    return { kind: 'goneRecorded', signature };
+    void handover.settled.then(() => this.#release());
+    this.#sessionEnded.resolve();
+    const settled = await Promise.race([
+      handover.settled,
+      handover.unanswered.then((): undefined => undefined),
+    ]);
+    this.#conclude(endOf(settled, handover.cause));
   }
 
   /** What the data plane is at; that a channel broke is the reason only if the peer gives no other. */
@@ -430,42 +426,75 @@ export class OutgoingMigration {
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
     await this.#guest.untrackDirty().catch(() => undefined);
     await this.#guest.resume().catch(() => undefined);
-    this.#record = { ...this.#record, state: 'aborted', code, detail };
-    await this.#ports.store.write({ vm: this.#vm, migration: this.#record }).catch(() => undefined);
+    const change = { vm: this.#vm, ...aborted(this.#record, code, detail) };
+    await this.#ports.store.write(change).catch(() => undefined);
     return { kind: 'abandoned' };
   }
 
   #end(): undefined {
+    const ended = this.#runner.state;
+    // `end` is the last effect of the step into Ended; the runner has entered it already.
+    if (ended.kind !== 'Ended') throw new Error(`end in ${ended.kind}`);
+    this.#conversation?.close();
+    this.#sessionEnded.resolve();
+    this.#conclude(ended);
+    return undefined;
+  }
+
+  #conclude(end: End): void {
     this.#deadline.disarm();
     this.#guest.gone.removeEventListener('abort', this.#guestGone);
     this.#secret?.[Symbol.dispose]();
     void this.#transfer.close();
-    this.#conversation?.close();
-    const ended = this.#runner.state;
-    // `end` is the last effect of the step into Ended; the runner has entered it already.
-    if (ended.kind !== 'Ended') throw new Error(`end in ${ended.kind}`);
-    const result = this.#telemetry.result(ended, {
+    const { deletion } = this.#ports.store.migration(this.migrationId) ?? {};
+    const result = this.#telemetry.result(end, {
       suite: this.#agreed?.suite ?? null,
       channels: this.#agreed?.channels ?? this.#request.options.channels,
       attestation: this.#attestation,
       vtpmMoved: this.#vm.descriptor.vtpm !== null,
-      deletionCertificate: this.#certificate ?? null,
+      verified: this.#request.options.verify,
+      deletionCertificate: deletion === undefined ? null : this.#certificate(deletion),
     });
     const { to, verify: verified } = this.#request.options;
     const { handoverCostMs } = this.#telemetry;
     // Digests of all memory are a cost of their own.
     if (handoverCostMs !== null && !verified) this.#ports.costs.learn(to, handoverCostMs);
-    const { code, detail } = ended;
-    this.#record = { ...this.#record, code, detail, result };
     void this.#finish(result);
-    return undefined;
+  }
+
+  #certificate({
+    statement,
+    signature,
+  }: NonNullable<MigrationRecord['deletion']>): DeletionCertificateView {
+    return {
+      statementBase64: Buffer.from(statement).toString('base64'),
+      signatureBase64: Buffer.from(signature).toString('base64'),
+      signer: this.#ports.host,
+    };
   }
 
   /** The result is on record, where that is possible, before anyone is told. */
   async #finish(result: MigrationResult): Promise<void> {
-    await this.#ports.store.write({ migration: this.#record }).catch(() => undefined);
-    if (!this.#isAbandoning) this.#release();
+    const { code, detail } = result;
+    const record = this.#ports.store.migration(this.migrationId) ?? this.#record;
+    await this.#ports.store
+      .write({ migration: { ...record, code, detail, result } })
+      .catch(() => undefined);
+    // After a hand-over the name is free when that is settled; while abandoning, when that is done.
+    if (!this.#isAbandoning && this.#runner.state.kind !== 'HandedOver') this.#release();
     this.#emit(result);
     this.#finished.resolve(result);
   }
+}
+
+type End = Pick<MigrationResult, 'outcome' | 'code' | 'detail'>;
+
+/** What the operator is told of a handover; `settled` is undefined while it is in doubt. */
+function endOf(settled: Settlement | undefined, cause: Cause | undefined): End {
+  if (settled === undefined) {
+    const detail = cause === undefined ? '' : `${cause.code} ${cause.detail}`.trim();
+    return { outcome: 'in-doubt', code: 'IN_DOUBT', detail };
+  }
+  const { outcome, code, detail } = settled;
+  return { outcome: outcome === 'gone' ? 'completed' : 'failed', code, detail };
 }

@@ -12,6 +12,7 @@ export type Phase =
   | 'pre-copy'
   | 'stop-and-copy'
   | 'handover'
+  | 'in-doubt'
   | 'deletion'
   | 'aborting';
 

@@ -5,7 +5,7 @@
 import type { Clock } from '../base/ports.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import { bandwidthAfter, predictedDowntimeMs, sendingMs } from '../protocol/source/convergence.ts';
-import type { RoundSent, State } from '../protocol/source/state.ts';
+import type { RoundSent } from '../protocol/source/state.ts';
 import type {
   DeletionCertificateView,
   MigrationEvent,
@@ -17,13 +17,15 @@ import type {
 /** Progress is told at most this often. */
 const PROGRESS_MS = 100;
 
-const PHASES: { readonly [K in State['kind']]?: Phase } = {
+/** By the states of the session's machine and of the handover's. */
+const PHASES: Readonly<Record<string, Phase | undefined>> = {
   Connecting: 'session',
   AwaitingEvidence: 'attestation',
   Describing: 'admission',
   SendingRound: 'pre-copy',
   Pausing: 'stop-and-copy',
   Surrendering: 'handover',
+  InDoubt: 'in-doubt',
   Deleting: 'deletion',
   Aborting: 'aborting',
 };
@@ -80,13 +82,13 @@ export class Telemetry {
     return a === undefined || b === undefined ? null : b - a;
   }
 
-  entered(kind: State['kind']): void {
+  entered(kind: string): void {
     if (kind === 'AwaitingEvidence') this.mark('attesting');
     if (kind === 'Describing') this.mark('offering');
     if (kind === 'Pausing') this.mark('paused');
     if (kind === 'AwaitingDone') this.mark('final');
     if (kind === 'Deleting') this.mark('activated');
-    if (kind === 'Ended') this.mark('ended');
+    if (kind === 'Ended' || kind === 'Settled') this.mark('ended');
     const phase = PHASES[kind];
     if (phase === undefined || phase === this.#phase) return;
     this.#phase = phase;
@@ -177,12 +179,14 @@ export class Telemetry {
   }
 
   result(
-    ended: Extract<State, { kind: 'Ended' }>,
+    ended: Pick<MigrationResult, 'outcome' | 'code' | 'detail'>,
     more: {
       readonly suite: string | null;
       readonly channels: number;
       readonly attestation: MigrationResult['attestation'];
       readonly vtpmMoved: boolean;
+      /** Whether both digests of the memory were compared. */
+      readonly verified: boolean;
       readonly deletionCertificate: DeletionCertificateView | null;
     },
   ): MigrationResult {
@@ -220,7 +224,7 @@ export class Telemetry {
         deletedAtSource: completed && more.vtpmMoved && more.deletionCertificate !== null,
         deletionCertificate: more.deletionCertificate,
       },
-      verified: completed && ended.plan.options.verify,
+      verified: completed && more.verified,
     };
   }
 }

@@ -56,6 +56,7 @@ export const CODES = {
   CANCEL_TOO_LATE: entry('The VM was already handed over.', 'Nothing to do: it runs at the destination.', 'operator', false, failed),
   NO_DAEMON: entry('No daemon answers.', 'Start `migd`, or name its host with `--host` or its socket with `--socket`.', 'operator', true, noDaemon),
   DAEMON_STOPPING: entry('The daemon is shutting down.', 'Try again when it is back.', 'host', true, failed),
+  DAEMON_STOPPED: entry('The daemon ended in the middle of this; the VM runs at the source.', 'Try again.', 'host', true, failed),
   LISTEN_FAILED: entry('The daemon cannot listen on its address.', 'Choose another `--listen` address, or stop what uses it.', 'operator', false, failed),
   DAEMON_RUNNING: entry('Another daemon uses this state directory.', 'Stop it, or choose another `--state-dir`.', 'operator', false, failed),
 
@@ -113,6 +114,8 @@ export const CODES = {
   STORE_FAILED: entry('The durable record could not be written or read.', 'Check the disk of the state directory.', 'host', true),
   NATIVE_FAILED: entry('A call into the system failed.', 'See the detail and the log of the daemon.', 'host', false),
   IN_DOUBT: entry('The other host does not answer, and both outcomes are possible.', 'Bring the other host back; nothing is lost meanwhile.', 'network', true, inDoubt),
+  STATE_LOST: entry('The destination lost what it had received; the VM runs at the source.', 'Try again; see the log of the other host.', 'host', true),
+  FENCED: entry('An operator stated that the other host was fenced; the VM was settled here.', 'Never let the fenced host come back with its memory.', 'operator', false),
   INTERNAL: entry('A defect of this program.', 'Report it with the log.', 'bug', false),
 } as const satisfies Record<string, CodeEntry>;
 

@@ -23,11 +23,14 @@ export interface Rule<S extends Kinded, F extends Kinded, From, On> {
   readonly run: (state: From, event: On) => Step<S, F>;
 }
 
+/** Rules for one state, or for what several have in common. */
+export type Row<S extends Kinded, E extends Kinded, F extends Kinded, From> = {
+  readonly [On in E['kind']]?: Rule<S, F, From, OfKind<E, On>>;
+};
+
 /** Rules for the states `K` of a machine. */
 export type Rules<S extends Kinded, E extends Kinded, F extends Kinded, K extends S['kind']> = {
-  readonly [State in K]: {
-    readonly [On in E['kind']]?: Rule<S, F, OfKind<S, State>, OfKind<E, On>>;
-  };
+  readonly [State in K]: Row<S, E, F, OfKind<S, State>>;
 };
 
 /** What an event means to every state that has no rule of its own for it. */

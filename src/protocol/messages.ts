@@ -129,6 +129,10 @@ export const MESSAGES = {
   SURRENDER: define('SURRENDER', { signature }),
   ACTIVATED: define('ACTIVATED', { signature }),
   DELETED: define('DELETED', { deletion: deletionSchema, signature }),
+  // The first message of a link that a handover goes on with: which one. Words follow.
+  RESOLVE: define('RESOLVE', { migrationId: migrationIdSchema }),
+  /** There is no record of that migration here: it proves nothing. */
+  UNKNOWN: define('UNKNOWN', {}),
 
   // Any time before the source surrendered; the source's is its signed word that it did not.
   ABORT: define('ABORT', { ...refusal, signature }),

@@ -39,6 +39,12 @@ export const migrationRecordSchema = z.strictObject({
   state: z.enum(['started', 'aborted', 'prepared', 'surrendered', 'active', 'gone']),
   code: z.string().nullable(),
   detail: z.string(),
+  /** What a handover is about, from `prepared` or `surrendered` on: each word can be said again. */
+  handover: z
+    .strictObject({ vmId: z.uuid(), epoch: z.number().int().min(1), transcriptDigest: bytes })
+    .optional(),
+  /** An operator's statement, by which it was settled, that the other host was fenced. */
+  fencing: z.strictObject({ operator: z.string(), atMs: z.number() }).optional(),
   /** Signatures by which each side can hold the other to its word. */
   receipt: bytes.optional(),
   token: bytes.optional(),
@@ -51,6 +57,13 @@ export const migrationRecordSchema = z.strictObject({
 });
 export type MigrationRecord = z.infer<typeof migrationRecordSchema>;
 
+/** What one write changes: all of it or nothing. */
+export interface Change {
+  readonly vm?: VmRecord;
+  readonly removeVm?: string;
+  readonly migration?: MigrationRecord;
+}
+
 /** A durable store. Every write resolves only when it survives a power cut. Throws STORE_FAILED. */
 export interface RecordStore {
   vm(name: string): VmRecord | undefined;
@@ -59,10 +72,6 @@ export interface RecordStore {
   /** Oldest first. */
   migrations(): MigrationRecord[];
   /** Writes all or nothing of what is given. */
-  write(change: {
-    readonly vm?: VmRecord;
-    readonly removeVm?: string;
-    readonly migration?: MigrationRecord;
-  }): Promise<void>;
+  write(change: Change): Promise<void>;
   close(): Promise<void>;
 }

@@ -18,6 +18,8 @@ import { clientOptions, CONTROL_ALPN } from './tls.ts';
 
 /** The path of a migration's control channel; operators use `/api` (daemon/api). */
 export const MIGRATE_PATH = '/migrate';
+/** The path of a link by which a handover goes on. */
+export const HANDOVER_PATH = '/handover';
 
 /** The header of an HTTP answer that says, by code, why a connection was refused. */
 export const REFUSAL_HEADER = 'migd-code';
@@ -153,15 +155,16 @@ export function peerIdentity(tls: TLSSocket): Peer & { readonly kind: string } {
  */
 export function connectControl(input: {
   readonly address: string;
+  readonly path: typeof MIGRATE_PATH | typeof HANDOVER_PATH;
   readonly expected: string;
   readonly identity: Identity;
   readonly signal: AbortSignal;
 }): Promise<ControlChannel> {
-  const { address, expected, identity, signal } = input;
+  const { address, path, expected, identity, signal } = input;
   const { host, port } = splitAddress(address);
   return new Promise((resolve, reject) => {
     let tls: TLSSocket | undefined;
-    const socket = new WebSocket(`wss://${address}${MIGRATE_PATH}`, {
+    const socket = new WebSocket(`wss://${address}${path}`, {
       maxPayload: MESSAGE_BYTES_MAX,
       perMessageDeflate: false,
       followRedirects: false,

@@ -244,7 +244,7 @@ void test('after the surrender: kept, paused, in doubt', async (t) => {
       await session.expect('SURRENDER');
       session.send(lie(session));
       t.match(await migration, { outcome: 'in-doubt', code: 'IN_DOUBT' });
-      t.match(await a.show(VM), { state: 'in-doubt', guest: { state: 'paused' } });
+      t.match(await a.show(VM), { state: 'in-doubt', guest: { state: 'held' } });
       await t.rejects(a.call('vm.resume', { name: VM }), { code: 'VM_STATE' });
     });
   }

@@ -211,6 +211,7 @@ export class HostileDestination {
       log: pino({ level: 'silent' }),
       doors: {
         refusal: () => undefined,
+        handover: (channel) => channel.close(),
         operator: (socket) => socket.close(),
         host: (channel) => channels.take(channel),
       },

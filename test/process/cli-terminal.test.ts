@@ -81,7 +81,7 @@ void test('bash completes commands, flags and choices', async (t) => {
   };
   t.same(await complete('mi'), ['migrate']);
   const commands = (await complete('')).toSorted().join(' ');
-  t.equal(commands, 'cancel completion history hosts migrate pki status vm watch');
+  t.equal(commands, 'cancel completion history hosts migrate pki resolve status vm watch');
   t.same(await complete('vm', 'cr'), ['create']);
   t.same(await complete('vm', 'create', 'x', '--wor'), ['--workload', '--working-set']);
   t.same(await complete('vm', 'create', 'x', '--workload', 'z'), ['zipf']);

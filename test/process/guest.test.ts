@@ -37,7 +37,8 @@ class Scratch {
   };
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await (await this.driver.attach(this.place))?.destroy();
+    const left = await this.driver.attach(this.place);
+    if (typeof left !== 'string') await left.destroy();
     await this.driver.close();
     rmSync(this.dir, { recursive: true, force: true });
   }
@@ -66,7 +67,7 @@ void test('a guest runs, is whole, and nothing is left of it', async (t) => {
   await using scratch = new Scratch();
   const { driver, place } = scratch;
   const guest = await driver.create(spec(), place);
-  t.equal(guest.isPaused, false);
+  t.equal(guest.lifecycle, 'running');
   const first = await guest.status();
   t.match(first, { state: 'running', throttlePercent: 0, kvAddress: null });
   t.ok(isAlive(first.pid));
@@ -169,7 +170,7 @@ void test('state and memory make the same guest elsewhere', async (t) => {
   await source.vtpm({ type: 'nv-increment', index: 0x0100_0001 });
   const destination = await there.driver.prepare(await source.describe(), there.place);
   t.equal((await destination.status()).state, 'incoming');
-  t.equal(destination.isPaused, true);
+  t.equal(destination.lifecycle, 'incoming');
   await t.rejects(source.exportState(), { code: 'VM_STATE' }, 'it runs');
   await source.pause();
   const { stateBytes } = await source.exportState();
@@ -247,7 +248,7 @@ void test('a guest process that dies is noticed, and its name can be used again'
   const { pid } = await guest.status();
   process.kill(pid, 'SIGKILL');
   await t.rejects(guest.pause(), { code: 'GUEST_FAILED' });
-  t.equal(await driver.attach(place), undefined);
+  t.equal(await driver.attach(place), 'gone');
   await guest.destroy();
   t.notOk(existsSync(place.memoryDir));
   const again = await driver.create(spec(), place);

@@ -1,6 +1,7 @@
-/** `migctl status`, `watch`, `history`, `cancel`: migrations that are under way or ended. */
+/** `migctl status`, `watch`, `history`, `cancel`, `resolve`: migrations that are under way or ended. */
 import type { Argv } from 'yargs';
 import type { MigrationView } from '../../daemon/api/schema.ts';
+import { EXIT } from '../../protocol/codes.ts';
 import type { PastMigration } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
@@ -34,12 +35,30 @@ export const migrationCommands = (cli: Argv<Common>): Argv<Common> =>
     )
     .command(
       'cancel <id>',
-      'asks a migration to end; the VM stays where it is',
+      'ends a migration, or says that it is too late or in doubt',
       (cancel) => cancel.positional('id', { type: 'string', demandOption: true }),
       async (argv) => {
         const migrationId = argv.id;
-        await withDaemon(argv, (client) => client.ask('cancel', { migrationId }));
-        print(argv, { migrationId }, () => `asked: see \`migctl status ${migrationId}\``);
+        const row = await withDaemon(argv, (client) => client.ask('cancel', { migrationId }));
+        print(argv, row, ({ vm, from }) => `cancelled: ${vm} runs at ${from}`);
+      },
+    )
+    .command(
+      'resolve <id>',
+      'asks the other host what became of a migration in doubt',
+      (resolve) =>
+        resolve.positional('id', { type: 'string', demandOption: true }).option('peer-fenced', {
+          type: 'boolean',
+          default: false,
+          describe: 'states that the other host is off and will not run the VM: it is run here',
+        }),
+      async (argv) => {
+        const { id: migrationId, peerFenced } = argv;
+        const row = await withDaemon(argv, (client) =>
+          client.ask('resolve', { migrationId, peerFenced }),
+        );
+        if (row.outcome === 'in-doubt') process.exitCode = EXIT.inDoubt;
+        print(argv, row, (it) => listed('')([it]));
       },
     );
 

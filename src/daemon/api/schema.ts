@@ -79,7 +79,13 @@ export const METHODS = {
   /** Follows one migration (or the only one under way) as `migrate` does. */
   watch: z.strictObject({ migrationId: migrationIdSchema.optional() }),
   history: z.strictObject({ vm: nameSchema.optional() }),
+  /** Answers when it has ended: a row of `history`, or CANCEL_TOO_LATE, or IN_DOUBT. */
   cancel: z.strictObject({ migrationId: migrationIdSchema }),
+  /** Asks the other host now; `peerFenced` is the operator's statement, and settles it here. */
+  resolve: z.strictObject({
+    migrationId: migrationIdSchema,
+    peerFenced: z.boolean().default(false),
+  }),
   hosts: none,
 } as const;
 export type Method = keyof typeof METHODS;

@@ -62,6 +62,7 @@ export const agentRequestSchema = z.discriminatedUnion('op', [
   op('collectDirty', { into: z.enum(['replace', 'add']) }),
   op('untrackDirty', {}),
   op('pause', {}),
+  op('hold', {}),
   op('resume', {}),
   op('throttle', { percent: z.number().int().min(0).max(99) }),
   op('exportState', {}),

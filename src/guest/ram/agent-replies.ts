@@ -24,7 +24,7 @@ const bytesMax = (max: number) =>
 const blob = bytesMax(VTPM_NV_INDEX_BYTES_MAX);
 
 const status: z.ZodType<GuestStatus> = z.strictObject({
-  state: z.enum(['running', 'paused', 'incoming']),
+  state: z.enum(['running', 'paused', 'held', 'incoming']),
   pid: count,
   dirtyTracking: z.enum(['uffd', 'log']),
   registers: z.strictObject({ writes: z.number(), versionSum: z.number(), runMs: z.number() }),
@@ -84,6 +84,7 @@ export const RESULTS = {
   collectDirty: z.strictObject({ dirtyPages: count }),
   untrackDirty: nothing,
   pause: nothing,
+  hold: nothing,
   resume: nothing,
   throttle: nothing,
   exportState: z.strictObject({ stateBytes: count.max(STATE_BYTES_MAX) }),

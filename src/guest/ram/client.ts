@@ -62,7 +62,7 @@ export class AgentClient {
   }
 
   /** Throws the guest's own coded error, GUEST_FAILED when it dies, GUEST_SILENT past the limit. */
-  request<O extends Op>(asked: Asked<O>): Promise<ResultOf<O>> {
+  request<O extends Op>(asked: Asked<O>, limitMs = this.#limitMs): Promise<ResultOf<O>> {
     this.#lastId += 1;
     const id = this.#lastId;
     if (this.#socket.destroyed) {
@@ -72,7 +72,7 @@ export class AgentClient {
       const timer = setTimeout(() => {
         this.#pending.delete(id);
         reject(new MigError('GUEST_SILENT', asked.op));
-      }, this.#limitMs);
+      }, limitMs);
       this.#pending.set(id, { op: asked.op, resolve, reject, timer });
       this.#socket.write(encodeFrame({ ...asked, id }));
     }) as Promise<ResultOf<O>>;

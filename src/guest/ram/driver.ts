@@ -2,6 +2,7 @@
 import { randomUUID } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { GUEST_ATTACH_MS_MAX } from '../../base/limits.ts';
 import type { VmDescriptor } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { VtpmCommand, VtpmReply } from '../../vtpm/command.ts';
@@ -12,13 +13,14 @@ import {
   type GuestDriver,
   type GuestMemory,
   type GuestStatus,
+  type Lifecycle,
   type SelfCheck,
   type VmPlace,
   type VmSpec,
 } from '../driver.ts';
 import { guestConfigSchema, type GuestConfig } from './agent-protocol.ts';
 import { AgentClient } from './client.ts';
-import { findGuest, processGone } from './guest-process.ts';
+import { findGuest, guestIn, processGone } from './guest-process.ts';
 import { Standby } from './standby.ts';
 
 const EXTEND_MS = 1000;
@@ -81,13 +83,16 @@ export class RamDriver implements GuestDriver {
     });
   }
 
-  async attach(place: VmPlace): Promise<Guest | undefined> {
+  async attach(place: VmPlace): Promise<Guest | 'gone' | 'unreachable'> {
+    const living = guestIn(place.memoryDir);
+    if (living === undefined) return 'gone';
     try {
-      const { config, pid } = files(place);
+      const { config } = files(place);
       const { ramBytes } = guestConfigSchema.parse(JSON.parse(readFileSync(config, 'utf8')));
-      return await this.#attach(place, ramBytes, Number(readFileSync(pid, 'utf8')));
+      return await this.#attach(place, ramBytes, living.pid);
     } catch {
-      return undefined;
+      // It may have ended meanwhile; what lives and does not answer is nobody's to destroy.
+      return guestIn(place.memoryDir) === undefined ? 'gone' : 'unreachable';
     }
   }
 
@@ -142,20 +147,20 @@ class RamGuest implements Guest {
   readonly #client: AgentClient;
   readonly #pid: number;
   readonly #settled: () => void;
-  #paused: boolean;
+  #lifecycle: Lifecycle;
 
   private constructor(
     place: VmPlace,
     ramBytes: number,
     client: AgentClient,
     pid: number,
-    paused: boolean,
+    lifecycle: Lifecycle,
     settled: () => void,
   ) {
     this.#place = place;
     this.#client = client;
     this.#pid = pid;
-    this.#paused = paused;
+    this.#lifecycle = lifecycle;
     this.#settled = settled;
     this.memory = {
       ramPath: path.join(place.memoryDir, 'ram'),
@@ -173,16 +178,16 @@ class RamGuest implements Guest {
   ): Promise<RamGuest> {
     const client = await AgentClient.connect(files(place).socket);
     try {
-      const { state } = await client.request({ op: 'status' });
-      return new RamGuest(place, ramBytes, client, pid, state !== 'running', settled);
+      const { state } = await client.request({ op: 'status' }, GUEST_ATTACH_MS_MAX);
+      return new RamGuest(place, ramBytes, client, pid, state, settled);
     } catch (thrown) {
       client.close();
       throw thrown;
     }
   }
 
-  get isPaused(): boolean {
-    return this.#paused;
+  get lifecycle(): Lifecycle {
+    return this.#lifecycle;
   }
 
   get gone(): AbortSignal {
@@ -216,12 +221,17 @@ class RamGuest implements Guest {
 
   async pause(): Promise<void> {
     await this.#client.request({ op: 'pause' });
-    this.#paused = true;
+    if (this.#lifecycle === 'running') this.#lifecycle = 'paused';
+  }
+
+  async hold(): Promise<void> {
+    await this.#client.request({ op: 'hold' });
+    if (this.#lifecycle === 'running') this.#lifecycle = 'held';
   }
 
   async resume(): Promise<void> {
     await this.#client.request({ op: 'resume' });
-    this.#paused = false;
+    this.#lifecycle = 'running';
     this.#settled();
   }
 

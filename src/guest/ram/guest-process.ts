@@ -5,7 +5,7 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -112,12 +112,35 @@ export interface KnownProcess {
 /** The process `pid`, if it is the guest that lives in `memoryDir`: that is its working folder. */
 export function findGuest(pid: number, memoryDir: string): KnownProcess | undefined {
   try {
-    if (readlinkSync(`/proc/${pid}/cwd`) !== realpathSync(memoryDir)) return undefined;
+    const cwd = readlinkSync(`/proc/${pid}/cwd`);
+    const folder = realPathOf(memoryDir);
+    // A folder that was removed under it makes a process no less alive.
+    if (cwd !== folder && cwd !== `${folder} (deleted)`) return undefined;
     const startTime = statOf(pid)?.startTime;
     return startTime === undefined ? undefined : { pid, startTime };
   } catch {
     return undefined;
   }
+}
+
+/** Of a folder that need not exist any more. */
+function realPathOf(directory: string): string {
+  try {
+    return realpathSync(directory);
+  } catch {
+    const parent = path.dirname(path.resolve(directory));
+    return path.join(existsSync(parent) ? realpathSync(parent) : parent, path.basename(directory));
+  }
+}
+
+/** The guest that lives in `memoryDir`, whatever its number; none is the proof that it is gone. */
+export function guestIn(memoryDir: string): KnownProcess | undefined {
+  for (const entry of readdirSync('/proc')) {
+    const pid = Number(entry);
+    const found = Number.isInteger(pid) ? findGuest(pid, memoryDir) : undefined;
+    if (found !== undefined && isRunning(found)) return found;
+  }
+  return undefined;
 }
 
 /** Waits for the end of a process, which need not be our child; kills it after a limit. */

@@ -3,16 +3,14 @@
  *
  *     AwaitingHello → AwaitingAttRequest → MakingEvidence → AwaitingSourceVerdict →
  *     AppraisingSource → AwaitingOffer → Admitting → Receiving ⇄ ConfirmingRound →
- *     ConfirmingFinal → Preparing → AwaitingSurrender → Activating → Starting →
- *     AwaitingDeletion → Filing → Ended
+ *     ConfirmingFinal → Preparing → HandedOver
  *
- * Up to Preparing the destination may abort alone. In AwaitingSurrender it is PREPARED: it never
- * aborts on its own, for the source may have surrendered and lost its memory; only the source's
- * signed word that it did not surrender ends it.
+ * Up to Preparing the destination may abort alone. From HandedOver on it is PREPARED, this copy may
+ * be the only one, and the handover has a machine of its own: ../handover/destination.ts.
  */
 import type { Code } from '../codes.ts';
 import type { Rules } from '../machine.ts';
-import type { Deletion, Evidence, Message, MessageOf, MessageType } from '../messages.ts';
+import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
 import type { SuiteName } from '../options.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
@@ -66,11 +64,7 @@ export type State =
   | ({ readonly kind: 'ConfirmingRound'; readonly end: RoundEnd } & Admitted)
   | ({ readonly kind: 'ConfirmingFinal'; readonly final: Final } & Admitted)
   | ({ readonly kind: 'Preparing' } & Held)
-  | ({ readonly kind: 'AwaitingSurrender' } & Held)
-  | ({ readonly kind: 'Activating' } & Held)
-  | ({ readonly kind: 'Starting' } & Held)
-  | ({ readonly kind: 'AwaitingDeletion' } & Held)
-  | ({ readonly kind: 'Filing' } & Held)
+  | ({ readonly kind: 'HandedOver'; readonly migrationId: string } & Base)
   | ({
       readonly kind: 'Aborting';
       readonly outcome: Outcome;
@@ -107,11 +101,7 @@ export type Event =
       readonly memoryDigest: Uint8Array;
     }
   /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
-  | { readonly kind: 'prepared'; readonly signature: Uint8Array }
-  /** ACTIVE is durable: the commit point. */
-  | { readonly kind: 'activeRecorded' }
-  | { readonly kind: 'guestStarted'; readonly signature: Uint8Array }
-  | { readonly kind: 'filed' }
+  | { readonly kind: 'prepared' }
   | { readonly kind: 'abandoned' }
   /** The daemon is stopping. */
   | { readonly kind: 'cancelRequested'; readonly code: Code }
@@ -119,7 +109,7 @@ export type Event =
   | { readonly kind: 'peerClosed'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
 
-export type Deadline = 'reply' | 'work' | 'confirm' | 'surrender';
+export type Deadline = 'reply' | 'work' | 'confirm';
 
 export type Effect =
   | { readonly kind: 'send'; readonly message: Message }
@@ -149,19 +139,17 @@ export type Effect =
   | { readonly kind: 'awaitRound'; readonly round: number }
   | { readonly kind: 'awaitFinal'; readonly verify: boolean }
   /** Restore, save the vTPM, write PREPARED, sync, sign the receipt; then `prepared`. */
-  | { readonly kind: 'prepare'; readonly subject: Subject; readonly statement: Uint8Array }
-  /** Write ACTIVE with the source's token, sync; then `activeRecorded`. */
   | {
-      readonly kind: 'recordActive';
+      readonly kind: 'prepare';
       readonly subject: Subject;
-      readonly token: Uint8Array;
-    }
-  | { readonly kind: 'startGuest'; readonly statement: Uint8Array }
-  | {
-      readonly kind: 'fileCertificate';
-      readonly deletion: Deletion;
+      readonly transcriptDigest: Uint8Array;
       readonly statement: Uint8Array;
-      readonly signature: Uint8Array;
+    }
+  /** The handover's machine takes it from here, on this session's connection. */
+  | {
+      readonly kind: 'handOver';
+      readonly subject: Subject;
+      readonly transcriptDigest: Uint8Array;
     }
   /** Destroy everything received, release the reservation, close the record. */
   | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }

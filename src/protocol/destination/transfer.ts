@@ -142,7 +142,12 @@ export const transfer: DestinationRules<
           state: { kind: 'Preparing', plan, migrationId, agreed, subject, transcriptDigest },
           effects: [
             { kind: 'arm', deadline: 'work' },
-            { kind: 'prepare', subject, statement: receiptStatement(subject, transcriptDigest) },
+            {
+              kind: 'prepare',
+              subject,
+              transcriptDigest,
+              statement: receiptStatement(subject, transcriptDigest),
+            },
           ],
         };
       },
@@ -152,13 +157,10 @@ export const transfer: DestinationRules<
   Preparing: {
     // Only now is it on disk: the receipt may leave.
     prepared: {
-      to: ['AwaitingSurrender'],
-      run: (state, { signature }) => ({
-        state: { ...state, kind: 'AwaitingSurrender' },
-        effects: [
-          { kind: 'send', message: { type: 'DONE', signature } },
-          { kind: 'arm', deadline: 'surrender' },
-        ],
+      to: ['HandedOver'],
+      run: ({ plan, migrationId, subject, transcriptDigest }) => ({
+        state: { kind: 'HandedOver', plan, migrationId },
+        effects: [{ kind: 'disarm' }, { kind: 'handOver', subject, transcriptDigest }],
       }),
     },
   },

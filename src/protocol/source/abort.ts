@@ -1,7 +1,6 @@
 /**
- * The ways out of a migration, seen from the source. Before it surrendered, anything that goes
- * wrong is an abort: the guest runs on here. From the moment the surrender may be durable, the guest
- * may live at the destination, so nothing but the destination's own word settles it: in doubt.
+ * The way out of a migration, seen from the source: before it surrendered, anything that goes wrong
+ * is an abort, and the guest runs on here.
  */
 import type { Step } from '../machine.ts';
 import type { Code } from '../codes.ts';
@@ -35,18 +34,4 @@ export function abort(
 /** The peer ended it, by name of a code; an unknown one is shown as `fallback`. */
 export function refusedByPeer(state: State, code: Code, detail: string): Step<State, Effect> {
   return abort(state, code, detail, 'say nothing');
-}
-
-/** The surrender is (or may be) durable and the destination's word is missing: keep everything. */
-export function doubt(state: State, cause: Code, detail: string): Step<State, Effect> {
-  return {
-    state: {
-      kind: 'Ended',
-      plan: state.plan,
-      outcome: 'in-doubt',
-      code: 'IN_DOUBT',
-      detail: `${cause} ${detail}`.trim(),
-    },
-    effects: [{ kind: 'disarm' }, { kind: 'end' }],
-  };
 }

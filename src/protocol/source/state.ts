@@ -3,14 +3,14 @@
  *
  *     Idle → Connecting → AwaitingHelloOk → AwaitingEvidence → AppraisingPeer → MakingEvidence →
  *     AwaitingVerdict → Describing → AwaitingAcceptance → JoiningChannels → SendingRound ⇄
- *     AwaitingRoundOk → Collecting → Pausing → SendingFinal → AwaitingDone → Surrendering →
- *     AwaitingActivated → Deleting → RecordingGone → Ended
+ *     AwaitingRoundOk → Collecting → Pausing → SendingFinal → AwaitingDone → Surrendering → HandedOver
  *
- * Any state before Surrendering may go to Aborting, any after it to InDoubt; both end in Ended.
+ * Any state before Surrendering may go to Aborting, which ends in Ended. From HandedOver on the
+ * handover has a machine of its own: ../handover/source.ts.
  */
 import type { Code } from '../codes.ts';
 import type { VmDescriptor } from '../descriptor.ts';
-import type { Deletion, Evidence, Message, MessageOf, MessageType } from '../messages.ts';
+import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
 import type { MigrateOptions, SuiteName } from '../options.ts';
 import type { Rules } from '../machine.ts';
 import type { Agreed, Outcome } from '../session.ts';
@@ -94,9 +94,7 @@ export type State =
   | ({ readonly kind: 'SendingFinal' } & Transferring)
   | ({ readonly kind: 'AwaitingDone' } & HandingOver)
   | ({ readonly kind: 'Surrendering' } & HandingOver)
-  | ({ readonly kind: 'AwaitingActivated' } & HandingOver)
-  | ({ readonly kind: 'Deleting'; readonly activation: Uint8Array } & HandingOver)
-  | ({ readonly kind: 'RecordingGone'; readonly deletion: Deletion } & HandingOver)
+  | ({ readonly kind: 'HandedOver'; readonly subject: Subject } & Base)
   | ({
       readonly kind: 'Aborting';
       readonly outcome: Outcome;
@@ -133,9 +131,7 @@ export type Event =
       readonly memoryDigest: Uint8Array;
     }
   | { readonly kind: 'surrenderFailed'; readonly code: Code; readonly detail: string }
-  | { readonly kind: 'surrendered'; readonly signature: Uint8Array }
-  | { readonly kind: 'guestDeleted'; readonly deletion: Deletion }
-  | { readonly kind: 'goneRecorded'; readonly signature: Uint8Array }
+  | { readonly kind: 'surrendered' }
   | { readonly kind: 'abandoned' }
   /** The operator, or a limit of the whole migration (code TIMEOUT), wants it ended. */
   | { readonly kind: 'cancelRequested'; readonly code: Code }
@@ -181,15 +177,15 @@ export type Effect =
   | {
       readonly kind: 'surrender';
       readonly subject: Subject;
+      readonly transcriptDigest: Uint8Array;
       readonly receipt: Uint8Array;
       readonly statement: Uint8Array;
     }
-  | { readonly kind: 'deleteGuest' }
+  /** The handover's machine takes it from here, on this session's connection. */
   | {
-      readonly kind: 'recordGone';
-      readonly activation: Uint8Array;
-      readonly deletion: Deletion;
-      readonly statement: Uint8Array;
+      readonly kind: 'handOver';
+      readonly subject: Subject;
+      readonly transcriptDigest: Uint8Array;
     }
   /** Put everything back: channels closed, keys wiped, guest running, record closed. */
   | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }

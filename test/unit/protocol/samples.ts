@@ -81,5 +81,7 @@ export const MESSAGE_SAMPLES: readonly Message[] = [
     deletion: { stateDigest: fill(48), filesDestroyed: 2, bytesOverwritten: 5000 },
     signature: fill(64),
   },
+  { type: 'RESOLVE', migrationId: MIGRATION_ID },
+  { type: 'UNKNOWN' },
   { type: 'ABORT', ...refusal, signature: fill(64) },
 ];

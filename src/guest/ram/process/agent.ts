@@ -78,7 +78,10 @@ async function perform(
       machine.untrackDirty();
       return {};
     case 'pause':
-      await machine.pause();
+      await machine.standStill('paused');
+      return {};
+    case 'hold':
+      await machine.standStill('held');
       return {};
     case 'resume':
       await machine.resume();

@@ -16,7 +16,7 @@ import { SoftwareTpm } from '../../../vtpm/software-tpm.ts';
 import { dirtyLogBytes, LogTracker } from '../../dirty/log.ts';
 import type { DirtyTracker } from '../../dirty/tracker.ts';
 import { UffdTracker } from '../../dirty/uffd.ts';
-import type { GuestStatus, SelfCheck } from '../../driver.ts';
+import type { GuestStatus, Lifecycle, SelfCheck } from '../../driver.ts';
 import { exchangeLayout, STATE_BYTES_MAX } from '../../exchange.ts';
 import type { GuestConfig } from '../agent-protocol.ts';
 import { decodeDeviceState, encodeDeviceState } from '../device-state.ts';
@@ -53,7 +53,7 @@ export class Machine {
   readonly #atRest: VtpmAtRest;
   #tpm: SoftwareTpm;
   #kvAddress: string | null = null;
-  #lifecycle: 'running' | 'paused' | 'incoming';
+  #lifecycle: Lifecycle;
 
   constructor({ config, clock, random, ram, exchange, vcpuThread }: MachineParts) {
     this.#config = config;
@@ -148,7 +148,7 @@ export class Machine {
   }
 
   /** Throws GUEST_SILENT when a vCPU does not acknowledge in time; the guest then runs on. */
-  async pause(): Promise<void> {
+  async standStill(why: 'paused' | 'held'): Promise<void> {
     if (this.#lifecycle !== 'running') return;
     this.#control.command = PAUSE;
     try {
@@ -157,7 +157,7 @@ export class Machine {
       this.#control.command = RUN;
       throw thrown;
     }
-    this.#lifecycle = 'paused';
+    this.#lifecycle = why;
   }
 
   /** Throws GUEST_SILENT when a vCPU does not stand still, as before the start of its thread. */
@@ -209,13 +209,12 @@ export class Machine {
     this.#tpm = imported;
     this.#saveTpm();
     this.#state.fill(0, 0, end);
-    this.#lifecycle = 'paused';
   }
 
   /** Stands the guest still for as long as it takes. */
   async check(): Promise<SelfCheck> {
     const wasRunning = this.#lifecycle === 'running';
-    await this.pause();
+    await this.standStill('held');
     try {
       return { ...checkMemory(this.#ram.view, this.#layout), registerSum: this.#sum('versionSum') };
     } finally {

@@ -19,7 +19,7 @@ const ASKED = [
   { op: 'status' },
   { op: 'trackDirty' },
   { op: 'collectDirty', into: 'replace' },
-  { op: 'pause' },
+  { op: 'hold' },
   { op: 'exportState' },
   { op: 'importState' },
   { op: 'describe' },

@@ -1,0 +1,65 @@
+/** What the handover does at the destination: to the guest and the records. */
+import {
+  beginDestinationHandover,
+  stepDestinationHandover,
+  type DestinationDone,
+  type DestinationState,
+  type DestinationWork,
+} from '../../protocol/handover/destination.ts';
+import type { SharedEvent } from '../../protocol/handover/matter.ts';
+import type { RecordStore } from '../../store/records.ts';
+import type { Inventory } from '../inventory.ts';
+import { active, certified, discarded } from '../journal.ts';
+import { entryOf } from './entry.ts';
+import type { Side } from './handover.ts';
+
+interface Parts {
+  readonly migrationId: string;
+  readonly store: RecordStore;
+  readonly inventory: Inventory;
+  readonly begin: 'linked' | 'alone' | 'active';
+  /** The VM runs: what is left is the source's farewell. */
+  readonly started: () => void;
+}
+
+export function destinationSide(
+  parts: Parts,
+): Side<DestinationState, DestinationWork, DestinationDone> {
+  const { migrationId, store, inventory, begin, started } = parts;
+  const entry = () => entryOf(store, migrationId);
+
+  const work = async (effect: DestinationWork): Promise<DestinationDone | SharedEvent> => {
+    switch (effect.kind) {
+      case 'recordActive': {
+        // What does not live any more must not become ours: the source still has its own.
+        if ((await inventory.find(entry().vm.name)) === 'gone') return { kind: 'lost' };
+        const { kind: _, ...right } = effect.right;
+        await store.write(active(entry(), right));
+        return { kind: 'activeRecorded' };
+      }
+      case 'startGuest': {
+        const { name } = entry().vm;
+        if ((await inventory.find(name)) === 'gone') return { kind: 'lost' };
+        await inventory.letRun(name);
+        started();
+        return { kind: 'guestStarted' };
+      }
+      case 'fileCertificate': {
+        const { deletion: facts, statement, signature } = effect;
+        await store.write(certified(entry().migration, { facts, statement, signature }));
+        return { kind: 'filed' };
+      }
+      case 'discard': {
+        const now = entry();
+        await inventory.destroy(now.vm.name);
+        await store.write(discarded(now, effect.code, ''));
+        return { kind: 'discarded' };
+      }
+    }
+  };
+  return {
+    begin: (matter) => beginDestinationHandover(matter, begin),
+    step: stepDestinationHandover,
+    work,
+  };
+}

@@ -1,0 +1,315 @@
+/**
+ * One handover under way: carries out what its machine decides, on whatever link there is. It is the
+ * same for both sides; what a side does to its guest and its records is `work`.
+ */
+import { sign, verify, type KeyObject } from 'node:crypto';
+import { HANDOVER_WORD_MS_MAX, IN_DOUBT_ANSWER_MS_MAX } from '../../base/limits.ts';
+import type { Clock, Random } from '../../base/ports.ts';
+import type { Code } from '../../protocol/codes.ts';
+import { MigError } from '../../protocol/error.ts';
+import type {
+  Cause,
+  Fencing,
+  Matter,
+  Settled,
+  SharedEffect,
+  SharedEvent,
+} from '../../protocol/handover/matter.ts';
+import type { Step } from '../../protocol/machine.ts';
+import type { Message, MessageType } from '../../protocol/messages.ts';
+import type { Conversation } from '../conversation.ts';
+import { Deadline, Runner } from '../runner.ts';
+import { BackOff } from './back-off.ts';
+
+/** What a handover needs of its host, whichever side it is. */
+export interface HandoverPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly hostKey: () => KeyObject;
+  readonly silenceMs: number;
+  /** A new link to the other host, which is verified to be it. */
+  readonly connect: (signal: AbortSignal) => Promise<Conversation>;
+}
+
+/** How it ended. */
+export type Settlement = Pick<Settled, 'outcome' | 'code' | 'detail'>;
+
+interface Kinded {
+  readonly kind: string;
+}
+interface Unsettled extends Kinded {
+  readonly matter: Matter;
+  readonly cause?: Cause;
+}
+
+/** One side's machine, and what it does besides speaking: `Work`, of which `Done` comes. */
+export interface Side<State extends Unsettled | Settled, Work extends Kinded, Done extends Kinded> {
+  readonly begin: (matter: Matter) => Step<State, Work | SharedEffect>;
+  readonly step: (state: State, event: Done | SharedEvent) => Step<State, Work | SharedEffect>;
+  readonly work: (effect: Work) => Promise<Done | SharedEvent>;
+}
+
+export interface About extends Omit<Matter, 'signedByPeer'> {
+  /** The session's own, to begin with. */
+  readonly link?: Conversation | undefined;
+  /** Called once for every state entered. */
+  readonly observe?: ((state: string) => void) | undefined;
+}
+
+/** What others may see of a handover, and ask of it. */
+export interface HandoverUnderWay {
+  readonly state: string;
+  /** Why the other host's word is missing; undefined when it is not. */
+  readonly cause: Cause | undefined;
+  readonly settled: Promise<Settlement>;
+  /** Resolves when the other host's word is missing for longer than an operator may wait. */
+  readonly unanswered: Promise<void>;
+  /** Goes on with a link that the other host opened. */
+  accept(link: Conversation): void;
+  /** A message on such a link. */
+  hear(message: Message): void;
+  /** Asks the other host now, whatever the back-off. */
+  askNow(): void;
+  /** Throws VM_STATE when the other host's word is not missing. */
+  fence(fencing: Fencing): void;
+  /** It is proved that nothing of the guest lives. */
+  lost(): void;
+  /** Stops asking: the daemon ends. What is on record stays. */
+  stop(): void;
+}
+
+export class Handover<
+  State extends Unsettled | Settled,
+  Work extends Kinded,
+  Done extends Kinded,
+> implements HandoverUnderWay {
+  readonly #ports: HandoverPorts;
+  readonly #side: Side<State, Work, Done>;
+  readonly #runner: Runner<State, Done | SharedEvent, Work | SharedEffect>;
+  readonly #word: Deadline;
+  readonly #backOff: BackOff;
+  readonly #stopped = new AbortController();
+  readonly #settled = Promise.withResolvers<Settlement>();
+  readonly #unanswered = Promise.withResolvers<void>();
+  readonly #answer: Deadline;
+  readonly #migrationId: string;
+  #link: Conversation | undefined;
+  #cause: Cause | undefined;
+  /** Asked, and not answered yet; a link that opens and breaks again is no answer. */
+  #isUnanswered = false;
+
+  constructor(ports: HandoverPorts, side: Side<State, Work, Done>, about: About) {
+    const { subject, transcriptDigest, link, observe } = about;
+    this.#ports = ports;
+    this.#side = side;
+    this.#migrationId = subject.migrationId;
+    this.#word = new Deadline(ports.clock, () => this.#dispatch({ kind: 'deadlinePassed' }));
+    this.#backOff = new BackOff(ports, () => this.#dispatch({ kind: 'due' }));
+    this.#answer = new Deadline(ports.clock, () => this.#unanswered.resolve());
+    const matter: Matter = {
+      subject,
+      transcriptDigest,
+      signedByPeer: (statement, signature) => {
+        const key = this.#link?.peer.publicKey;
+        return key !== undefined && verify(null, statement, key, signature);
+      },
+    };
+    const begin = side.begin(matter);
+    this.#runner = new Runner<State, Done | SharedEvent, Work | SharedEffect>({
+      state: begin.state,
+      step: side.step,
+      perform: (effect) => this.#perform(effect),
+      fail: (failure) => failure,
+      observe: (state) => {
+        observe?.(state.kind);
+        this.#entered(state);
+      },
+    });
+    if (link !== undefined) this.accept(link);
+    this.#entered(begin.state);
+    this.#runner.begin(begin);
+  }
+
+  get state(): string {
+    return this.#runner.state.kind;
+  }
+
+  get cause(): Cause | undefined {
+    return this.#isUnanswered ? this.#cause : undefined;
+  }
+
+  get settled(): Promise<Settlement> {
+    return this.#settled.promise;
+  }
+
+  get unanswered(): Promise<void> {
+    return this.#unanswered.promise;
+  }
+
+  accept(link: Conversation): void {
+    const before = this.#link;
+    this.#link = link;
+    before?.close();
+    link.passTo({
+      message: (message) => {
+        if (this.#link === link) this.hear(message);
+      },
+      broken: (code, detail) => this.#parted(link, code, detail),
+      closed: (code, detail) => this.#parted(link, code, detail),
+    });
+  }
+
+  hear(message: Message): void {
+    const word = wordOf(message);
+    if (word === undefined) {
+      this.#link?.close();
+      this.#dispatch({ kind: 'parted', code: 'MESSAGE_UNEXPECTED', detail: message.type });
+      return;
+    }
+    this.#backOff.reset();
+    this.#dispatch(word);
+  }
+
+  askNow(): void {
+    this.#backOff.reset();
+    const link = this.#link;
+    // A link on which nothing was said may be dead: a new one tells.
+    if (link !== undefined) this.#parted(link, 'PEER_SILENT', 'asked anew');
+    link?.close();
+    this.#backOff.skip();
+  }
+
+  fence(fencing: Fencing): void {
+    if (this.state !== 'InDoubt') throw new MigError('VM_STATE', `the handover is ${this.state}`);
+    this.#dispatch({ kind: 'fenced', fencing });
+  }
+
+  lost(): void {
+    this.#dispatch({ kind: 'lost' });
+  }
+
+  stop(): void {
+    this.#stopped.abort();
+    this.#word.disarm();
+    this.#backOff.stop();
+    this.#answer.disarm();
+    this.#link?.close();
+  }
+
+  #dispatch(event: SharedEvent): void {
+    if (!this.#stopped.signal.aborted) this.#runner.dispatch(event);
+  }
+
+  #parted(link: Conversation, code: Code, detail: string): void {
+    if (this.#link !== link) return;
+    this.#link = undefined;
+    this.#dispatch({ kind: 'parted', code, detail });
+  }
+
+  #entered(state: State): void {
+    if ('cause' in state) this.#cause = state.cause;
+    if (!ASKING.has(state.kind)) {
+      this.#answer.disarm();
+      this.#isUnanswered = false;
+    } else if (isAlone(state.kind) && !this.#isUnanswered) {
+      this.#isUnanswered = true;
+      this.#answer.arm(IN_DOUBT_ANSWER_MS_MAX);
+    }
+  }
+
+  #perform(effect: Work | SharedEffect): Promise<Done | SharedEvent | undefined> | undefined {
+    if (!isShared(effect)) return this.#side.work(effect);
+    switch (effect.kind) {
+      case 'say': {
+        const signature = sign(null, effect.statement, this.#ports.hostKey());
+        this.#link?.send({ ...effect.message, signature });
+        return undefined;
+      }
+      case 'arm':
+        this.#word.arm(HANDOVER_WORD_MS_MAX);
+        return undefined;
+      case 'disarm':
+        this.#word.disarm();
+        return undefined;
+      case 'part': {
+        const link = this.#link;
+        this.#link = undefined;
+        link?.close();
+        return undefined;
+      }
+      case 'retryLater':
+        this.#backOff.wait();
+        return undefined;
+      case 'reach':
+        return this.#reach();
+      case 'settle':
+        this.#settle();
+        return undefined;
+    }
+  }
+
+  async #reach(): Promise<SharedEvent | undefined> {
+    try {
+      const link = await this.#ports.connect(this.#stopped.signal);
+      if (this.#stopped.signal.aborted) {
+        link.close();
+        return undefined;
+      }
+      link.listen(IDLE, this.#ports.clock, this.#ports.silenceMs);
+      this.accept(link);
+      link.send({ type: 'RESOLVE', migrationId: this.#migrationId });
+      return { kind: 'reached' };
+    } catch (thrown) {
+      const { code, detail } = MigError.from(thrown);
+      return { kind: 'parted', code, detail };
+    }
+  }
+
+  #settle(): void {
+    this.stop();
+    const { state } = this.#runner;
+    if (!('outcome' in state)) throw new Error(`settled in ${state.kind}`);
+    const { outcome, code, detail } = state;
+    this.#settled.resolve({ outcome, code, detail });
+  }
+}
+
+/** States that wait for the other host's word. */
+const ASKING: ReadonlySet<string> = new Set([
+  'AwaitingActivated',
+  'AwaitingSurrender',
+  'AwaitingDeletion',
+  'InDoubt',
+  'Uncertified',
+]);
+
+/** Whether a handover in that state waits for the other host without a link to it. */
+export const isAlone = (state: string): boolean => state === 'InDoubt' || state === 'Uncertified';
+
+const SHARED: ReadonlySet<string> = new Set<SharedEffect['kind']>([
+  'say',
+  'arm',
+  'disarm',
+  'part',
+  'retryLater',
+  'reach',
+  'settle',
+]);
+
+const isShared = (effect: Kinded): effect is SharedEffect => SHARED.has(effect.kind);
+
+const WORDS: ReadonlySet<string> = new Set<MessageType>([
+  'SURRENDER',
+  'DONE',
+  'ACTIVATED',
+  'DELETED',
+  'ABORT',
+  'UNKNOWN',
+]);
+
+/** A message that is a word, as an event. */
+const wordOf = (message: Message): SharedEvent | undefined =>
+  WORDS.has(message.type) ? ({ kind: message.type, message } as SharedEvent) : undefined;
+
+/** Until the link is passed on. */
+const IDLE = { message: () => undefined, broken: () => undefined, closed: () => undefined };

@@ -1,0 +1,208 @@
+/**
+ * The handovers of this host that are not settled yet, each driven from its record: begun by a
+ * session, by a daemon that starts, or gone on with by the other host.
+ */
+import type { KeyObject } from 'node:crypto';
+import { IN_DOUBT_ANSWER_MS_MAX } from '../../base/limits.ts';
+import type { Clock, Random } from '../../base/ports.ts';
+import type { Identity } from '../../crypto/pki/identity.ts';
+import { MigError } from '../../protocol/error.ts';
+import type { Cause } from '../../protocol/handover/matter.ts';
+import type { MigrationRecord, RecordStore } from '../../store/records.ts';
+import { connectControl, HANDOVER_PATH } from '../../transport/control.ts';
+import { Conversation } from '../conversation.ts';
+import type { Inventory } from '../inventory.ts';
+import { subjectOf } from '../journal.ts';
+import { destinationSide } from './destination-side.ts';
+import { Handover, isAlone, type HandoverPorts, type HandoverUnderWay } from './handover.ts';
+import { sourceSide } from './source-side.ts';
+
+export interface HandoverParts {
+  readonly store: RecordStore;
+  readonly inventory: Inventory;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly identity: () => { readonly identity: Identity; readonly hostKey: KeyObject };
+  /** Addresses of the other hosts, by name. */
+  readonly peers: Readonly<Record<string, string>>;
+  readonly silenceMs: number;
+}
+
+/** What a session leaves to the handover. */
+interface Begun {
+  readonly link?: Conversation;
+  readonly observe?: (state: string) => void;
+}
+
+/** A row for those who list what is under way. */
+export interface HandoverView {
+  readonly record: MigrationRecord;
+  readonly state: string;
+  /** Why the other host's word is missing; null where it is not. */
+  readonly doubt: Cause | null;
+}
+
+export class Handovers {
+  readonly #parts: HandoverParts;
+  readonly #underWay = new Map<string, HandoverUnderWay>();
+
+  constructor(parts: HandoverParts) {
+    this.#parts = parts;
+  }
+
+  /** At the source, SURRENDERED is on disk. `letGo`: lets go of the guest's memory. */
+  beginSource(
+    migrationId: string,
+    session: Begun & { readonly letGo?: () => Promise<void> },
+  ): HandoverUnderWay {
+    const { store, inventory, identity } = this.#parts;
+    const side = sourceSide({
+      migrationId,
+      store,
+      inventory,
+      hostKey: () => identity().hostKey,
+      begin: session.link === undefined ? 'alone' : 'linked',
+      letGo: session.letGo ?? (() => Promise.resolve()),
+    });
+    return this.#begun(migrationId, (about, ports) => new Handover(ports, side, about), session);
+  }
+
+  /** At the destination, PREPARED is on disk. `started`: the VM runs, its name is free of us. */
+  beginDestination(
+    migrationId: string,
+    session: Begun & { readonly started: () => void },
+  ): HandoverUnderWay {
+    const { store, inventory } = this.#parts;
+    const isActive = store.migration(migrationId)?.state === 'active';
+    const unlinked = isActive ? 'active' : 'alone';
+    const side = destinationSide({
+      migrationId,
+      store,
+      inventory,
+      begin: session.link === undefined ? unlinked : 'linked',
+      started: session.started,
+    });
+    const handover = this.#begun(
+      migrationId,
+      (about, ports) => new Handover(ports, side, about),
+      session,
+    );
+    if (!isActive) void this.#watch(migrationId, handover);
+    return handover;
+  }
+
+  /** Goes on with what the last daemon left. */
+  recover(migration: MigrationRecord): void {
+    const { migrationId, vm, direction, state } = migration;
+    if (state === 'active') {
+      this.beginDestination(migrationId, { started: () => undefined });
+      return;
+    }
+    const claim = this.#parts.inventory.claim(vm, 'VM_MIGRATING');
+    const release = () => claim[Symbol.dispose]();
+    const handover =
+      direction === 'outgoing'
+        ? this.beginSource(migrationId, {})
+        : this.beginDestination(migrationId, { started: release });
+    void handover.settled.then(release);
+  }
+
+  get(migrationId: string): HandoverUnderWay | undefined {
+    return this.#underWay.get(migrationId);
+  }
+
+  /** Asks the other host now; resolves when it is settled, or after as long as an answer may take. */
+  async ask(migrationId: string): Promise<void> {
+    const handover = this.#underWay.get(migrationId);
+    if (handover === undefined) return;
+    handover.askNow();
+    await this.#answered(handover);
+  }
+
+  /** An operator states that the other host was fenced. Throws MIGRATION_UNKNOWN, VM_STATE. */
+  async fence(migrationId: string, operator: string): Promise<void> {
+    const handover = this.#underWay.get(migrationId);
+    if (handover === undefined) throw new MigError('MIGRATION_UNKNOWN', 'it is not in doubt');
+    handover.fence({ operator, atMs: this.#parts.clock.wall() });
+    await this.#answered(handover);
+  }
+
+  list(): HandoverView[] {
+    return [...this.#underWay].flatMap(([migrationId, { state, cause }]) => {
+      const record = this.#parts.store.migration(migrationId);
+      return record === undefined ? [] : [{ record, state, doubt: cause ?? null }];
+    });
+  }
+
+  /** Lets end what has a link; what has none goes on when the daemon is back. */
+  async stop(): Promise<void> {
+    const all = [...this.#underWay.values()];
+    const linked = all.filter(({ state }) => !isAlone(state));
+    await Promise.all(linked.map((each) => Promise.race([each.settled, each.unanswered])));
+    for (const each of all) each.stop();
+  }
+
+  async #answered(handover: HandoverUnderWay): Promise<void> {
+    const limit = Promise.withResolvers<void>();
+    const timer = this.#parts.clock.after(IN_DOUBT_ANSWER_MS_MAX, () => limit.resolve());
+    await Promise.race([handover.settled, limit.promise]);
+    timer.cancel();
+  }
+
+  #begun(
+    migrationId: string,
+    make: (
+      about: ConstructorParameters<typeof Handover>[2],
+      ports: HandoverPorts,
+    ) => HandoverUnderWay,
+    { link, observe }: Begun,
+  ): HandoverUnderWay {
+    const { store, clock, random, identity, silenceMs } = this.#parts;
+    const record = store.migration(migrationId);
+    const subject = record && subjectOf(record);
+    if (record?.handover === undefined || subject === undefined) {
+      throw new MigError('INTERNAL', 'a handover without its record');
+    }
+    const { transcriptDigest } = record.handover;
+    const other = record.direction === 'outgoing' ? record.to : record.from;
+    const handover = make(
+      { subject, transcriptDigest, link, observe },
+      {
+        clock,
+        random,
+        hostKey: () => identity().hostKey,
+        silenceMs,
+        connect: (signal) => this.#connect(other, signal),
+      },
+    );
+    this.#underWay.set(migrationId, handover);
+    void handover.settled.then(() => this.#underWay.delete(migrationId));
+    return handover;
+  }
+
+  async #connect(other: string, signal: AbortSignal): Promise<Conversation> {
+    const { peers, identity } = this.#parts;
+    const address = peers[other];
+    if (address === undefined) throw new MigError('HOST_UNKNOWN', other);
+    const channel = await connectControl({
+      address,
+      path: HANDOVER_PATH,
+      expected: other,
+      identity: identity().identity,
+      signal,
+    });
+    return new Conversation(channel, 'source');
+  }
+
+  /** While it is only prepared here, a guest that is gone settles it: proved, not guessed. */
+  async #watch(migrationId: string, handover: HandoverUnderWay): Promise<void> {
+    const { store, inventory } = this.#parts;
+    const name = store.migration(migrationId)?.vm ?? '';
+    const found = await inventory.find(name);
+    if (found === 'gone') handover.lost();
+    if (typeof found === 'string') return;
+    const gone = () => void this.#watch(migrationId, handover);
+    found.gone.addEventListener('abort', gone, { once: true });
+    void handover.settled.then(() => found.gone.removeEventListener('abort', gone));
+  }
+}

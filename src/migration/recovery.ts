@@ -1,0 +1,39 @@
+/**
+ * What a daemon owes when it starts, by its durable records alone: pure, so that the simulation
+ * recovers by the same rules. To be done in the order given.
+ */
+import type { MigrationRecord, VmRecord } from '../store/records.ts';
+
+export type Duty =
+  /** It had not surrendered and now never will. */
+  | { readonly kind: 'abort'; readonly migration: MigrationRecord }
+  /** Ours to run, and a migration left it standing. */
+  | { readonly kind: 'resume'; readonly vm: VmRecord }
+  /** Its handover goes on from the record. */
+  | { readonly kind: 'handOver'; readonly migration: MigrationRecord };
+
+/** Whether the other host's word is still owed to a migration. */
+export const isUnsettled = ({ state, direction, deletion }: MigrationRecord): boolean =>
+  state === 'surrendered' ||
+  state === 'prepared' ||
+  (direction === 'incoming' && state === 'active' && deletion === undefined);
+
+/**
+ * `stands`: whether a VM's guest lives and stands still because of a migration (held, or come here
+ * and never run), not because its operator paused it.
+ */
+export function dutiesOf(
+  vms: readonly VmRecord[],
+  migrations: readonly MigrationRecord[],
+  stands: (vm: VmRecord) => boolean,
+): Duty[] {
+  return [
+    ...migrations
+      .filter(({ state }) => state === 'started')
+      .map((migration): Duty => ({ kind: 'abort', migration })),
+    ...vms
+      .filter((vm) => vm.state === 'active' && stands(vm))
+      .map((vm): Duty => ({ kind: 'resume', vm })),
+    ...migrations.filter(isUnsettled).map((migration): Duty => ({ kind: 'handOver', migration })),
+  ];
+}
