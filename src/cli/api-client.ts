@@ -29,7 +29,12 @@ import { clientOptions, CONTROL_ALPN } from '../transport/tls.ts';
 export type PastMigration = Pick<
   MigrationView,
   'migrationId' | 'vm' | 'from' | 'to' | 'direction' | 'startedAtMs' | 'outcome' | 'code'
-> & { readonly state: string; readonly detail: string };
+> & {
+  readonly state: string;
+  readonly detail: string;
+  /** The operator's statement by which it was settled, if so. */
+  readonly fencing: { readonly operator: string; readonly atMs: number } | null;
+};
 
 /** What each method answers. */
 export interface Answers {

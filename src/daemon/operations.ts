@@ -180,9 +180,21 @@ function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {
 function past(store: RecordStore, migrationId: string): Record<string, unknown> {
   const record = store.migration(migrationId);
   if (record === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
-  const { vm, from, to, direction, startedAtMs, state, code, detail } = record;
+  const { vm, from, to, direction, startedAtMs, state, code, detail, fencing = null } = record;
   const outcome = outcomeOf(record);
-  return { migrationId, vm, from, to, direction, startedAtMs, state, outcome, code, detail };
+  return {
+    migrationId,
+    vm,
+    from,
+    to,
+    direction,
+    startedAtMs,
+    state,
+    outcome,
+    code,
+    detail,
+    fencing,
+  };
 }
 
 /** By its state; how an aborted one was told to the operator is in its result. */

@@ -18,6 +18,7 @@ import type { Subject } from '../../src/protocol/statement.ts';
 import type { ControlChannel } from '../../src/transport/control.ts';
 import { freePort, realPorts, type Cluster } from '../process/cluster.ts';
 import { realClock } from '../unit/migration/data-plane/fixtures.ts';
+import { Links } from './hostile-link.ts';
 import { TestMemory } from '../unit/migration/data-plane/memories.ts';
 
 const SILENCE_MS = 60_000;
@@ -186,12 +187,15 @@ export class HostileSession {
 }
 
 export class HostileDestination {
+  /** By which the source asks, when it is in doubt. */
+  readonly links: Links;
   readonly #listener: Listener;
   readonly #threads = new Threads(0);
   readonly #host: HostIdentity;
   #session: PromiseWithResolvers<HostileSession> = Promise.withResolvers();
 
-  private constructor(host: HostIdentity, listener: Listener, channels: ChannelSink) {
+  private constructor(host: HostIdentity, listener: Listener, channels: ChannelSink, links: Links) {
+    this.links = links;
     this.#host = host;
     this.#listener = listener;
     channels.take = (channel) =>
@@ -204,6 +208,7 @@ export class HostileDestination {
     const port = await freePort();
     cluster.peers['host-b'] = `127.0.0.1:${port}`;
     const channels: ChannelSink = { take: () => undefined };
+    const links = new Links(host);
     const listener = await listenTls({
       host: '127.0.0.1',
       port,
@@ -211,12 +216,12 @@ export class HostileDestination {
       log: pino({ level: 'silent' }),
       doors: {
         refusal: () => undefined,
-        handover: (channel) => channel.close(),
+        handover: (channel) => links.take(channel),
         operator: (socket) => socket.close(),
         host: (channel) => channels.take(channel),
       },
     });
-    return new HostileDestination(host, listener, channels);
+    return new HostileDestination(host, listener, channels, links);
   }
 
   /** The next connection of the source. */
