@@ -42,6 +42,14 @@ export const PEER_SILENCE_MS_MAX = 10_000;
 export const ROUND_CONFIRM_MS_MAX = 120_000;
 /** Wait for the guest's own work: pause, export, import, start. */
 export const GUEST_WORK_MS_MAX = 60_000;
+/** Sessions of one migration that get to send pages: one that breaks this often would never end. */
+export const SESSIONS_MAX = 64;
+/** How long a broken session is tried to be followed by another, unless configured otherwise. */
+export const RECONNECT_MS = 30_000;
+/** How much longer a destination holds what came than it would try itself: it may hear of it later. */
+export const HOLD_MARGIN_MS = 5_000;
+/** The longest wait between two tries to set a session up again. */
+export const RECONNECT_WAIT_MS_MAX = 2_000;
 /** Wait for the peer's own word, or its end, when a data channel to it broke. */
 export const PEERS_WORD_MS_MAX = 1_000;
 /** Wait for the other host's next word of a handover: it may have to start a guest or destroy one. */

@@ -8,7 +8,7 @@ import path from 'node:path';
 import { z } from 'zod';
 import { parse as parseYaml } from 'yaml';
 import { EVIDENCE_FORMATS } from '../attestation/formats.ts';
-import { PEER_SILENCE_MS_MAX } from '../base/limits.ts';
+import { PEER_SILENCE_MS_MAX, RECONNECT_MS } from '../base/limits.ts';
 import { GiB } from '../base/units.ts';
 import { MigError } from '../protocol/error.ts';
 import { nameSchema, SUITE_NAMES, suiteSchema } from '../protocol/options.ts';
@@ -52,6 +52,8 @@ export const configSchema = z.strictObject({
     memoryBytesMax: z.number().int().min(0),
     /** A peer that gave no sign of life for this long is gone, in ms. */
     peerSilenceMs: z.number().int().min(200).max(600_000),
+    /** How long a migration whose connection broke tries to go on, in ms; 0: it ends at once. */
+    reconnectMs: z.number().int().min(0).max(3_600_000),
   }),
   /** ADDRESS:PORT of /metrics, /healthz and /readyz, on loopback; absent: none. */
   metrics: addressSchema.optional(),
@@ -107,6 +109,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
       incomingMax: 8,
       memoryBytesMax: 1024 * GiB,
       peerSilenceMs: PEER_SILENCE_MS_MAX,
+      reconnectMs: RECONNECT_MS,
       ...limits,
     },
     stateDir,

@@ -118,6 +118,7 @@ export class Host {
           handovers: this.#handovers,
           costs: this.#costs,
           silenceMs: config.limits.peerSilenceMs,
+          reconnectMs: config.limits.reconnectMs,
         },
         { migrationId, options, address },
         held,
@@ -159,6 +160,11 @@ export class Host {
         threads,
         handovers: this.#handovers,
         silenceMs: config.limits.peerSilenceMs,
+        reconnectMs: config.limits.reconnectMs,
+        resumable: (id, from) =>
+          [...this.#incoming].find(
+            ({ view, isResumable }) => isResumable && view.migrationId === id && view.from === from,
+          ),
         isUnderWay: (id) => [...this.#incoming].some(({ view }) => view.migrationId === id),
       },
       channel,

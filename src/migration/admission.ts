@@ -34,6 +34,8 @@ export interface Admitted {
   readonly descriptor: VmDescriptor;
   /** Destroys the guest and all that was received. */
   discard(): Promise<void>;
+  /** The migration goes on in another session. */
+  passTo(asking: Asking): void;
   /** Ends the claim on the name and the place among the incoming, once; the guest stays. */
   release(): void;
 }
@@ -97,14 +99,16 @@ export class Admission {
         throw new MigError('EPOCH_STALE', `epoch ${epoch}, seen ${known.epoch}`);
       }
       this.#checkRoom(ramBytes);
-      this.#incoming.set(name, { ramBytes, vmId, asking });
+      const passTo = (next: Asking) =>
+        void this.#incoming.set(name, { ramBytes, vmId, asking: next });
+      passTo(asking);
       const place = this.#inventory.place(name);
       const guest = await this.#driver.prepare(descriptor, place);
       const discard = async () => {
         await guest.destroy();
         await destroyVtpm(place);
       };
-      return { reservation: randomUUID(), guest, descriptor, discard, release };
+      return { reservation: randomUUID(), guest, descriptor, discard, passTo, release };
     } catch (thrown) {
       release();
       throw thrown;

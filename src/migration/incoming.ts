@@ -2,11 +2,13 @@
  * One migration to this host: carries out what the destination's machine decides. Nothing that
  * arrives runs, or survives an abort, before the machine says so.
  */
-import { sign, verify, type KeyObject } from 'node:crypto';
-import { GUEST_WORK_MS_MAX, REPLY_MS_MAX, ROUND_CONFIRM_MS_MAX } from '../base/limits.ts';
-import type { Clock, Random } from '../base/ports.ts';
-import type { SessionSecret } from '../crypto/key-schedule.ts';
-import type { Identity } from '../crypto/pki/identity.ts';
+import { sign, verify } from 'node:crypto';
+import {
+  GUEST_WORK_MS_MAX,
+  HOLD_MARGIN_MS,
+  REPLY_MS_MAX,
+  ROUND_CONFIRM_MS_MAX,
+} from '../base/limits.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
@@ -23,46 +25,29 @@ import type {
   State,
 } from '../protocol/destination/state.ts';
 import { MigError } from '../protocol/error.ts';
-import type { SuiteName } from '../protocol/options.ts';
-import type { MigrationRecord, RecordStore } from '../store/records.ts';
+import type { MigrationRecord } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
-import type { Admission, Admitted } from './admission.ts';
-import type { Appraiser } from './appraiser.ts';
-import { Conversation } from './conversation.ts';
-import { openReceiver, type DataReceiver } from './data-plane/receiver.ts';
-import type { Threads } from './data-plane/threads.ts';
-import type { Handovers } from './handover/handovers.ts';
-import type { Inventory } from './inventory.ts';
+import type { Admitted, Asking } from './admission.ts';
+import type { Conversation } from './conversation.ts';
+import type { DataReceiver } from './data-plane/receiver.ts';
+import {
+  checkSameOffer,
+  standingAfter,
+  type HeldTransfer,
+  type Offer,
+  type Resumable,
+} from './held-transfer.ts';
+import { IncomingSession, type IncomingPorts } from './incoming-session.ts';
 import { aborted, discarded, prepared } from './journal.ts';
 import { isUnsettled } from './recovery.ts';
 import { Deadline, Runner } from './runner.ts';
+import type { Standing } from './standing.ts';
 
-const DEADLINE_MS: { readonly [K in Named]: number } = {
+const DEADLINE_MS: { readonly [K in Exclude<Named, 'hold'>]: number } = {
   reply: REPLY_MS_MAX,
   work: GUEST_WORK_MS_MAX,
   confirm: ROUND_CONFIRM_MS_MAX,
 };
-
-/** What a migration needs of its host. */
-export interface IncomingPorts {
-  readonly host: string;
-  readonly identity: Identity;
-  readonly hostKey: KeyObject;
-  readonly suites: readonly SuiteName[];
-  readonly channelsMax: number;
-  readonly dataPorts: { readonly from: number; readonly to: number } | undefined;
-  readonly appraiser: Appraiser;
-  readonly admission: Admission;
-  readonly inventory: Inventory;
-  readonly store: RecordStore;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly threads: Threads;
-  readonly handovers: Handovers;
-  readonly silenceMs: number;
-  /** Whether an incoming migration of this id, not on record yet, has begun. */
-  readonly isUnderWay: (migrationId: string) => boolean;
-}
 
 export interface IncomingResult {
   readonly migrationId: string;
@@ -72,9 +57,9 @@ export interface IncomingResult {
   readonly detail: string;
 }
 
-export class IncomingMigration {
+export class IncomingMigration implements Resumable {
   readonly #ports: IncomingPorts;
-  readonly #conversation: Conversation;
+  readonly #session: IncomingSession;
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #finished = Promise.withResolvers<IncomingResult>();
@@ -84,14 +69,20 @@ export class IncomingMigration {
     this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
   };
   #record: MigrationRecord | undefined;
-  #secret: SessionSecret | undefined;
   #admitted: Admitted | undefined;
   #receiver: DataReceiver | undefined;
   #isAbandoning = false;
+  #offer: Offer | undefined;
+  /** Whether this session follows one that broke, and where it began. */
+  #isNext = false;
+  #standing: Standing | null = null;
+  /** What it leaves to the next one. */
+  readonly #held = Promise.withResolvers<HeldTransfer>();
 
   constructor(ports: IncomingPorts, channel: ControlChannel) {
     this.#ports = ports;
-    this.#conversation = new Conversation(channel, 'destination');
+    this.#held.promise.catch(() => undefined);
+    this.#session = new IncomingSession(ports, channel);
     const start = startDestination(this.#plan());
     this.#deadline = new Deadline(ports.clock, () =>
       this.#runner.dispatch({ kind: 'deadlinePassed' }),
@@ -113,6 +104,10 @@ export class IncomingMigration {
       ports.clock,
       ports.silenceMs,
     );
+  }
+
+  get #conversation(): Conversation {
+    return this.#session.conversation;
   }
 
   /** Resolves at its end; never rejects. */
@@ -155,8 +150,21 @@ export class IncomingMigration {
     this.#runner.dispatch({ kind: 'peerClosed', code: 'PEER_CLOSED', detail });
   }
 
+  /** Whether what came can be taken over by another session. */
+  get isResumable(): boolean {
+    const { state } = this.#runner;
+    const isReceiving = state.kind === 'Receiving' || state.kind === 'ConfirmingRound';
+    return state.kind === 'Holding' || (isReceiving && state.agreed.resumes);
+  }
+
+  async hold(offer: Offer): Promise<HeldTransfer> {
+    if (this.#offer !== undefined) checkSameOffer(this.#offer, offer);
+    this.peerReturned();
+    return await this.#held.promise;
+  }
+
   #plan(): Plan {
-    const { host, suites, channelsMax, appraiser, random } = this.#ports;
+    const { host, suites, channelsMax, appraiser, random, reconnectMs } = this.#ports;
     const { peer } = this.#conversation;
     return {
       host,
@@ -165,6 +173,7 @@ export class IncomingMigration {
       encodings: ENCODINGS,
       channelsMax,
       formats: appraiser.allowed,
+      resumes: reconnectMs > 0,
       nonce: random.bytes(32),
       policyDigest: appraiser.policyDigest,
       signedByPeer: (statement, signature) => verify(null, statement, peer.publicKey, signature),
@@ -180,7 +189,11 @@ export class IncomingMigration {
         this.#conversation.send({ ...effect.message, signature: this.#sign(effect.statement) });
         return undefined;
       case 'arm':
-        this.#deadline.arm(DEADLINE_MS[effect.deadline]);
+        this.#deadline.arm(
+          effect.deadline === 'hold'
+            ? this.#ports.reconnectMs + HOLD_MARGIN_MS
+            : DEADLINE_MS[effect.deadline],
+        );
         return undefined;
       case 'disarm':
         this.#deadline.disarm();
@@ -189,15 +202,11 @@ export class IncomingMigration {
         this.#open(effect.migrationId);
         return undefined;
       case 'makeEvidence':
-        return this.#makeEvidence(effect);
+        return this.#session.makeEvidence(this.#opened().migrationId, effect);
       case 'appraise':
-        return this.#appraise(effect);
+        return this.#session.appraise(this.#opened().migrationId, effect);
       case 'deriveKeys':
-        this.#secret = this.#conversation.deriveSecret(
-          this.#opened().migrationId,
-          effect.nonceS,
-          effect.nonceD,
-        );
+        this.#session.deriveKeys(this.#opened().migrationId, effect);
         return undefined;
       case 'admit':
         return this.#admit(effect);
@@ -209,6 +218,11 @@ export class IncomingMigration {
         return this.#awaitFinal(effect.verify);
       case 'prepare':
         return this.#prepare(effect);
+      case 'hold':
+        return this.#hold(effect.round);
+      case 'letGo':
+        this.#letGo();
+        return undefined;
       case 'handOver':
         void this.#handOver();
         return undefined;
@@ -234,15 +248,21 @@ export class IncomingMigration {
     return this.#receiver;
   }
 
+  #reserved(): Admitted {
+    if (this.#admitted === undefined) throw new Error('nothing admitted');
+    return this.#admitted;
+  }
+
   #guest(): Guest {
-    if (this.#admitted === undefined) throw new Error('nothing admitted yet');
-    return this.#admitted.guest;
+    return this.#reserved().guest;
   }
 
   #open(migrationId: string): void {
-    const { store, host, clock, isUnderWay } = this.#ports;
+    const { store, host, clock, isUnderWay, resumable } = this.#ports;
+    this.#isNext = resumable(migrationId, this.#conversation.peer.name) !== undefined;
+    const isTaken = isUnderWay(migrationId) && !this.#isNext;
     // A twin would write its own end over the record, and the signatures, of the other.
-    if (isUnderWay(migrationId) || store.migration(migrationId) !== undefined) {
+    if (isTaken || store.migration(migrationId) !== undefined) {
       throw new MigError('MESSAGE_MALFORMED', 'a migration id that was used before');
     }
     this.#record = {
@@ -258,62 +278,95 @@ export class IncomingMigration {
     };
   }
 
-  async #makeEvidence(effect: Extract<Effect, { kind: 'makeEvidence' }>): Promise<Event> {
-    const { formats, nonce, policyDigest } = effect;
-    const { migrationId } = this.#opened();
-    const binding = this.#conversation.binding('destination', { nonce, migrationId, policyDigest });
-    const evidence = await this.#ports.appraiser.make(formats, binding);
-    return { kind: 'evidenceMade', evidence };
-  }
-
-  async #appraise(effect: Extract<Effect, { kind: 'appraise' }>): Promise<Event> {
-    const { evidence, nonce, policyDigest } = effect;
-    const { migrationId } = this.#opened();
-    const binding = this.#conversation.binding('source', { nonce, migrationId, policyDigest });
-    const { peer } = this.#conversation;
-    const { code, detail } = await this.#ports.appraiser.appraise(evidence, binding, peer);
-    return { kind: 'appraised', code, detail };
-  }
-
-  async #admit(effect: Extract<Effect, { kind: 'admit' }>): Promise<Event> {
-    const { offer, agreed } = effect;
+  async #admit({ offer, agreed }: Extract<Effect, { kind: 'admit' }>): Promise<Event> {
     try {
-      this.#record = { ...this.#opened(), vm: offer.descriptor.name };
-      this.#admitted = await this.#ports.admission.admit(offer, {
-        from: this.#conversation.peer.name,
-        cancel: (code) => this.cancel(code),
-        finished: this.finished,
-      });
-      this.#admitted.guest.gone.addEventListener('abort', this.#guestGone);
-      if (this.#secret === undefined) throw new Error('no keys yet');
-      const receiver = await openReceiver({
-        silenceMs: this.#ports.silenceMs,
-        migrationId: this.#record.migrationId,
-        address: this.#conversation.localAddress,
-        ports: this.#ports.dataPorts,
-        peer: this.#conversation.peer,
-        identity: this.#ports.identity,
-        suite: agreed.suite,
-        channels: agreed.channels,
-        secret: this.#secret,
-        memory: this.#admitted.guest.memory,
-        clock: this.#ports.clock,
-        threads: this.#ports.threads,
-      });
+      const held = this.#isNext ? await this.#heldBefore(offer) : undefined;
+      this.#offer = offer;
+      this.#standing = held?.standing ?? null;
+      const record = { ...this.#opened(), vm: offer.descriptor.name };
+      if (held === undefined) {
+        this.#record = record;
+        this.#adopt(await this.#ports.admission.admit(offer, this.#asking()));
+      }
+      const receiver = await this.#session.openReceiver(
+        record.migrationId,
+        agreed,
+        held?.memory ?? this.#guest().memory,
+        this.#standing,
+      );
       this.#receiver = receiver;
+      if (held !== undefined) {
+        if (this.#isAbandoning) throw new MigError('PEER_CLOSED', 'before it went on');
+        this.#adopt(held.takeOver(this.#asking()));
+        this.#record = record;
+      }
       void receiver.failed.then(({ code, detail }) =>
         this.#runner.dispatch({ kind: 'failed', code, detail }),
       );
       return {
         kind: 'admitted',
-        reservation: this.#admitted.reservation,
+        reservation: this.#reserved().reservation,
         ports: receiver.ports,
+        resume: this.#standing?.point ?? null,
       };
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
       // To the source's operator our data ports are room like any other.
       return { kind: 'notAdmitted', code: code === 'LISTEN_FAILED' ? 'DEST_BUSY' : code, detail };
     }
+  }
+
+  #heldBefore(offer: Offer): Promise<HeldTransfer> {
+    const { migrationId } = this.#opened();
+    const before = this.#ports.resumable(migrationId, this.#conversation.peer.name);
+    if (before === undefined) throw new MigError('PEER_CLOSED', 'what was held is given up');
+    return before.hold(offer);
+  }
+
+  #asking(): Asking {
+    const { name: from } = this.#conversation.peer;
+    return { from, cancel: (code) => this.cancel(code), finished: this.finished };
+  }
+
+  /** What is admitted is ours, and its guest's end our failure. */
+  #adopt(admitted: Admitted): void {
+    this.#admitted = admitted;
+    const { gone } = admitted.guest;
+    gone.addEventListener('abort', this.#guestGone);
+    if (gone.aborted) this.#guestGone();
+  }
+
+  /** The channels end and the keys are wiped; what came stays until it is taken over or given up. */
+  async #hold(round: number): Promise<Event | undefined> {
+    this.#session.wipe();
+    try {
+      const { migrationId } = this.#opened();
+      const extents = await this.#plane().reckon(round);
+      const standing = standingAfter(migrationId, this.#standing, round, extents);
+      const takeOver = (asking: Asking) => this.#passOn(asking);
+      this.#held.resolve({ memory: this.#guest().memory, standing, takeOver });
+      return undefined;
+    } catch {
+      return { kind: 'notHeld' };
+    }
+  }
+
+  #passOn(asking: Asking): Admitted {
+    if (this.#runner.state.kind !== 'Holding') throw new MigError('PEER_CLOSED', 'given up');
+    const admitted = this.#reserved();
+    admitted.guest.gone.removeEventListener('abort', this.#guestGone);
+    this.#admitted = undefined;
+    admitted.passTo(asking);
+    this.#runner.dispatch({ kind: 'passedOn' });
+    return admitted;
+  }
+
+  #letGo(): void {
+    this.#quit();
+    this.#conversation.close();
+    this.#sessionEnded.resolve();
+    const { migrationId, vm } = this.#opened();
+    this.#finished.resolve({ migrationId, vm, outcome: 'passed-on', code: null, detail: '' });
   }
 
   async #awaitFinal(wanted: boolean): Promise<Event> {
@@ -368,6 +421,7 @@ export class IncomingMigration {
   /** The name stays claimed until all of it is gone: who came sooner would lose his own to this. */
   async #abandon(code: Code, detail: string): Promise<Event> {
     this.#isAbandoning = true;
+    this.#held.reject(new MigError(code, detail));
     try {
       return await this.#clear(code, detail);
     } finally {
@@ -377,7 +431,7 @@ export class IncomingMigration {
 
   async #clear(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
-    this.#secret?.[Symbol.dispose]();
+    this.#session.wipe();
     await this.#receiver?.close();
     await underWay;
     await this.#receiver?.close();
@@ -406,7 +460,7 @@ export class IncomingMigration {
   #quit(): void {
     this.#deadline.disarm();
     this.#admitted?.guest.gone.removeEventListener('abort', this.#guestGone);
-    this.#secret?.[Symbol.dispose]();
+    this.#session.wipe();
   }
 
   #end(): void {

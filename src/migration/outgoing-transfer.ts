@@ -1,26 +1,48 @@
 /**
  * The transfer of one outgoing migration: rounds of pages over the data plane, and the guest's part
  * in them (tracking, pause, state). Each step is an effect of the source's machine and yields its
- * event; it decides nothing and knows nothing of the control channel.
+ * event; it decides nothing and knows nothing of the control channel. It outlives a session that
+ * breaks: the pages of a round stay in the exchange's bitmap until the destination has them.
  */
 import { PAGE_BYTES } from '../base/units.ts';
 import type { Guest } from '../guest/driver.ts';
-import type { MigError } from '../protocol/error.ts';
+import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
+import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
+import type { Extent, RoundPages } from './data-plane/messages.ts';
 import { openSender, type DataSender, type SenderOptions } from './data-plane/sender.ts';
+import { keepUnacknowledged } from './data-plane/unacknowledged.ts';
+import { originAt, standingAt, type Standing } from './standing.ts';
 import type { Telemetry } from './telemetry.ts';
 
-/** What a transfer adds to the channels itself. */
-type ChannelOptions = Omit<SenderOptions, 'memory' | 'onProgress'>;
+/** Of one session: what a transfer adds to the channels itself is left out. */
+export interface ChannelOptions extends Omit<SenderOptions, 'memory' | 'origin' | 'onProgress'> {
+  /** Aborted when the session ends. */
+  readonly signal: AbortSignal;
+  /** Hears of a channel that breaks after all have joined. */
+  readonly failed: (failure: MigError) => void;
+}
+
+/** Round 0 sends every page, a later one those in the bitmap. */
+const pagesOf = (round: number): RoundPages => (round === 0 ? 'all' : 'dirty');
+
+const unsent = (round: number, channels: number): Sent => ({
+  round,
+  pages: Array.from({ length: channels }, () => 0),
+  isWhole: false,
+});
 
 export class OutgoingTransfer {
   readonly #guest: Guest;
   readonly #telemetry: Telemetry;
   readonly #options: MigrateOptions;
   #sender: DataSender | undefined;
-  #closed = false;
   #dirtyPages = 0;
+  /** The round whose pages the bitmap has, and what of it has left in a session that broke. */
+  #sent: Sent = unsent(0, 0);
+  /** Where the session began; null when it was at the beginning. */
+  #standing: Standing | null = null;
 
   constructor(guest: Guest, telemetry: Telemetry, options: MigrateOptions) {
     this.#guest = guest;
@@ -28,22 +50,50 @@ export class OutgoingTransfer {
     this.#options = options;
   }
 
-  /** Joins the data channels; `failed` hears of one that breaks later. */
-  async join(options: ChannelOptions, failed: (failure: MigError) => void): Promise<Event> {
+  /**
+   * Joins the data channels, to go on from what the destination holds. Rejects with
+   * TRANSCRIPT_MISMATCH when that cannot be.
+   */
+  async join(options: ChannelOptions, resume: ResumePoint | null): Promise<Event> {
+    const { migrationId, peer, signal, failed, ...rest } = options;
+    await this.#goOnFrom(migrationId, resume);
+    const round = resume === null ? 0 : resume.round + 1;
+    this.#sent = unsent(round, peer.ports.length);
     const sender = await openSender({
-      ...options,
+      ...rest,
+      migrationId,
+      peer,
       memory: this.#guest.memory,
+      origin: originAt(this.#standing),
       onProgress: (sent) => this.#telemetry.progressed(sent),
     });
-    this.#sender = sender;
-    if (this.#closed) {
+    if (signal.aborted) {
       await sender.close();
-      return { kind: 'failed', code: 'CANCELLED', detail: '' };
+      throw new MigError('CANCELLED');
     }
+    this.#sender = sender;
     const { maxBandwidthBps } = this.#options;
     if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
     void sender.failed.then(failed);
     return { kind: 'channelsJoined' };
+  }
+
+  /** Leaves in the bitmap what the destination does not hold, and what was written since. */
+  async #goOnFrom(migrationId: string, resume: ResumePoint | null): Promise<void> {
+    const before = this.#standing;
+    if (resume === null) {
+      this.#standing = null;
+      return;
+    }
+    const arrived = arrivedOf(resume, this.#sent, before?.point ?? null);
+    if (arrived !== 'nothing') {
+      const { memory } = this.#guest;
+      const accepted = arrived === 'whole' ? arrived : resume.accepted;
+      keepUnacknowledged(memory, pagesOf(this.#sent.round), accepted);
+      this.#standing = standingAt(migrationId, before, resume);
+    }
+    const { dirtyPages } = await this.#guest.collectDirty('add');
+    this.#dirtyPages = dirtyPages;
   }
 
   async sendRound(round: number): Promise<Event> {
@@ -51,16 +101,34 @@ export class OutgoingTransfer {
     if (round === 0) await this.#guest.trackDirty();
     const pages = round === 0 ? this.#guest.memory.ramBytes / PAGE_BYTES : this.#dirtyPages;
     this.#telemetry.roundStarted(round, pages);
-    const sent = await this.#plane().sendRound(round, round === 0 ? 'all' : 'dirty');
+    const sent = await this.#plane().sendRound(round, pagesOf(round));
+    this.#sent = { ...this.#sent, isWhole: true };
     return { kind: 'roundSent', sent };
   }
 
+  /** The round has arrived: the bitmap is the next one's. */
   async collectDirty(sent: RoundSent): Promise<Event> {
     const roundMs = this.#telemetry.roundMs;
     const { dirtyPages } = await this.#guest.collectDirty('replace');
     this.#dirtyPages = dirtyPages;
+    this.#sent = unsent(this.#sent.round + 1, this.#sent.pages.length);
     this.#telemetry.roundDone(sent, dirtyPages, roundMs);
     return { kind: 'dirtyCollected', dirtyPages, roundMs };
+  }
+
+  /**
+   * Ends the channels of a session that broke; `underWay`: what it was doing, which ends with them.
+   * Rejects with CHANNEL_LOST when it cannot be said what was sent.
+   */
+  async breakOff(underWay: Promise<unknown>): Promise<void> {
+    const { round } = this.#sent;
+    const extents = await this.#sender?.reckon(round);
+    this.#sender = undefined;
+    await underWay;
+    // A collection that was under way has settled the round.
+    if (extents === undefined || this.#sent.round !== round) return;
+    this.#sent = { ...this.#sent, pages: extents.map(({ pages }) => pages) };
+    this.#telemetry.roundBroke(total(extents));
   }
 
   async pauseGuest(): Promise<Event> {
@@ -87,9 +155,8 @@ export class OutgoingTransfer {
     return { kind: 'finalSent', transcriptDigest, stateBytes, memoryDigest };
   }
 
-  /** Closes the channels, those that are being joined as well; may be called again. */
+  /** Closes the channels; may be called again. Those being joined close with their session. */
   async close(): Promise<void> {
-    this.#closed = true;
     await this.#sender?.close();
   }
 
@@ -98,3 +165,9 @@ export class OutgoingTransfer {
     return this.#sender;
   }
 }
+
+const total = (extents: readonly Extent[]): Omit<RoundSent, 'tag'> => ({
+  pages: extents.reduce((sum, { pages }) => sum + pages, 0),
+  zeroPages: extents.reduce((sum, { zeroPages }) => sum + zeroPages, 0),
+  bytesSent: extents.reduce((sum, { bytes }) => sum + bytes, 0),
+});

@@ -7,12 +7,10 @@ import {
   ADMISSION_MS_MAX,
   CONNECT_MS_MAX,
   GUEST_WORK_MS_MAX,
-  PEERS_WORD_MS_MAX,
   REPLY_MS_MAX,
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
 import type { Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
@@ -22,9 +20,7 @@ import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
 import type { Cause } from '../protocol/handover/matter.ts';
 import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
-import { connectControl, MIGRATE_PATH } from '../transport/control.ts';
 import type { Appraiser } from './appraiser.ts';
-import { Conversation } from './conversation.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
@@ -32,13 +28,10 @@ import type { Handovers } from './handover/handovers.ts';
 import type { Settlement } from './handover/handover.ts';
 import type { Inventory } from './inventory.ts';
 import { aborted, surrendered } from './journal.ts';
+import { Outage } from './outage.ts';
+import { OutgoingSession } from './outgoing-session.ts';
 import { OutgoingTransfer } from './outgoing-transfer.ts';
-import type {
-  AttestationReport,
-  DeletionCertificateView,
-  MigrationEvent,
-  MigrationResult,
-} from './report.ts';
+import type { DeletionCertificateView, MigrationEvent, MigrationResult } from './report.ts';
 import { Deadline, Runner } from './runner.ts';
 import { Telemetry } from './telemetry.ts';
 
@@ -65,6 +58,8 @@ export interface OutgoingPorts {
   readonly handovers: Handovers;
   readonly costs: HandoverCosts;
   readonly silenceMs: number;
+  /** How long a session that broke is tried to be followed by another; 0: never. */
+  readonly reconnectMs: number;
 }
 
 export interface OutgoingRequest {
@@ -84,7 +79,7 @@ export class OutgoingMigration {
   readonly #deadline: Deadline;
   readonly #telemetry: Telemetry;
   readonly #transfer: OutgoingTransfer;
-  readonly #giveUp = new AbortController();
+  readonly #outage: Outage;
   readonly #finished = Promise.withResolvers<MigrationResult>();
   readonly #sessionEnded = Promise.withResolvers<void>();
   readonly #emit: (event: MigrationEvent) => void;
@@ -94,13 +89,7 @@ export class OutgoingMigration {
     this.#runner.dispatch({ kind: 'failed', code: 'GUEST_FAILED', detail: 'its process is gone' });
   };
   readonly #record: MigrationRecord;
-  #conversation: Conversation | undefined;
-  #secret: SessionSecret | undefined;
-  #agreed: { suite: string; channels: number } | undefined;
-  #attestation: { source: AttestationReport; destination: AttestationReport } = {
-    source: { format: '', verdict: 'none' },
-    destination: { format: '', verdict: 'none' },
-  };
+  #session: OutgoingSession;
   #release = (): void => undefined;
   #isAbandoning = false;
 
@@ -139,12 +128,17 @@ export class OutgoingMigration {
       ports.costs.expected(options.to),
     );
     this.#transfer = new OutgoingTransfer(held.guest, this.#telemetry, options);
+    this.#outage = new Outage(ports, ports.reconnectMs);
+    this.#session = this.#newSession();
     this.#runner = new Runner<State, Event, Effect>({
       state: startSource(this.#plan()),
       step: stepSource,
       perform: (effect) => this.#perform(effect),
       fail: (failure) => failure,
-      observe: (state) => this.#telemetry.entered(state.kind),
+      observe: ({ kind }) => {
+        if (kind === 'SendingRound') this.#outage.end();
+        this.#telemetry.entered(kind);
+      },
     });
   }
 
@@ -210,55 +204,57 @@ export class OutgoingMigration {
       policyDigest: appraiser.policyDigest,
       epoch: this.#vm.epoch,
       handoverMs: this.#ports.costs.expected(options.to),
-      signedByPeer: (statement, signature) => {
-        const key = this.#conversation?.peer.publicKey;
-        return key !== undefined && verify(null, statement, key, signature);
-      },
+      resumes: this.#ports.reconnectMs > 0,
+      signedByPeer: (statement, signature) =>
+        verify(null, statement, this.#session.conversation.peer.publicKey, signature),
     };
   }
 
+  #newSession(before?: OutgoingSession): OutgoingSession {
+    const dispatch = (event: Event) => this.#runner.dispatch(event);
+    return new OutgoingSession(this.#ports, this.#request, dispatch, before);
+  }
+
   #perform(effect: Effect): Promise<Event | undefined> | Event | undefined {
+    const session = this.#session;
     switch (effect.kind) {
       case 'connect':
-        return this.#connect();
+        return session.heed(session.connect());
       case 'send':
-        this.#conversation?.send(effect.message);
+        session.send(effect.message);
         return undefined;
       case 'sendSigned':
-        this.#conversation?.send({ ...effect.message, signature: this.#sign(effect.statement) });
+        session.send({ ...effect.message, signature: this.#sign(effect.statement) });
         return undefined;
       case 'arm':
-        this.#deadline.arm(
-          effect.deadline === 'connect'
-            ? Math.min(DEADLINE_MS.connect, this.#ports.silenceMs)
-            : DEADLINE_MS[effect.deadline],
-        );
+        this.#arm(effect.deadline);
         return undefined;
       case 'disarm':
         this.#deadline.disarm();
         return undefined;
       case 'appraise':
-        return this.#appraise(effect);
+        return session.heed(session.appraise(effect));
       case 'makeEvidence':
-        return this.#makeEvidence(effect);
+        return session.heed(session.makeEvidence(effect));
       case 'deriveKeys':
-        this.#attestation.source = { ...this.#attestation.source, verdict: 'accepted' };
-        this.#secret = this.#talk().deriveSecret(this.migrationId, effect.nonceS, effect.nonceD);
+        session.deriveKeys(effect);
         return undefined;
       case 'describe':
-        return this.#guest.describe().then((descriptor) => ({ kind: 'described', descriptor }));
+        return session.heed(this.#describe());
       case 'joinChannels':
-        return this.#sending(this.#joinChannels(effect));
+        return session.sending(this.#transfer.join(session.channels(effect), effect.resume));
       case 'sendRound':
-        return this.#sending(this.#transfer.sendRound(effect.round));
+        return session.sending(this.#transfer.sendRound(effect.round));
       case 'collectDirty':
-        return this.#transfer.collectDirty(effect.sent);
+        return session.heed(this.#transfer.collectDirty(effect.sent));
       case 'pauseGuest':
         return this.#transfer.pauseGuest();
       case 'sendFinal':
-        return this.#sending(this.#transfer.sendFinal(effect));
+        return session.sending(this.#transfer.sendFinal(effect));
       case 'surrender':
         return this.#surrender(effect);
+      case 'reconnect':
+        return this.#reconnect(session);
       case 'handOver':
         void this.#handOver();
         return undefined;
@@ -269,84 +265,37 @@ export class OutgoingMigration {
     }
   }
 
-  #talk(): Conversation {
-    if (this.#conversation === undefined) throw new Error('no conversation yet');
-    return this.#conversation;
-  }
-
   #sign(statement: Uint8Array): Uint8Array {
     return sign(null, statement, this.#ports.hostKey);
   }
 
-  async #connect(): Promise<Event> {
-    const { identity, clock, silenceMs } = this.#ports;
-    const channel = await connectControl({
-      address: this.#request.address,
-      path: MIGRATE_PATH,
-      expected: this.#request.options.to,
-      identity,
-      signal: this.#giveUp.signal,
-    });
-    this.#conversation = new Conversation(channel, 'source');
-    this.#conversation.listen(
-      {
-        message: (message) => {
-          if (message.type === 'HELLO_OK') this.#agreed = message;
-          this.#runner.dispatch({ kind: message.type, message } as Event);
-        },
-        broken: (code, detail) => this.#runner.dispatch({ kind: 'failed', code, detail }),
-        closed: (code, detail) => this.#runner.dispatch({ kind: 'peerClosed', code, detail }),
-      },
-      clock,
-      silenceMs,
-    );
-    return { kind: 'connected' };
+  #arm(deadline: Named): void {
+    const limits = [DEADLINE_MS[deadline]];
+    if (deadline === 'connect') limits.push(this.#ports.silenceMs);
+    // A session that follows a broken one must stand before the time for that is over.
+    if ('outage' in this.#runner.state) limits.push(Math.max(this.#outage.leftMs, 0));
+    this.#deadline.arm(Math.min(...limits));
   }
 
-  async #appraise(effect: Extract<Effect, { kind: 'appraise' }>): Promise<Event> {
-    const { nonce, policyDigest, evidence } = effect;
-    const talk = this.#talk();
-    const binding = talk.binding('destination', {
-      nonce,
-      migrationId: this.migrationId,
-      policyDigest,
-    });
-    const { code, detail } = await this.#ports.appraiser.appraise(evidence, binding, talk.peer);
-    const verdict = code === null ? 'accepted' : 'refused';
-    this.#attestation.destination = { format: evidence.format, verdict };
-    return { kind: 'appraised', code, detail };
+  async #describe(): Promise<Event> {
+    return { kind: 'described', descriptor: await this.#guest.describe() };
   }
 
-  async #makeEvidence(effect: Extract<Effect, { kind: 'makeEvidence' }>): Promise<Event> {
-    const { formats, nonce, policyDigest } = effect;
-    const binding = this.#talk().binding('source', {
-      nonce,
-      migrationId: this.migrationId,
-      policyDigest,
-    });
-    const evidence = await this.#ports.appraiser.make(formats, binding);
-    this.#attestation.source = { format: evidence.format, verdict: 'none' };
-    return { kind: 'evidenceMade', evidence };
-  }
-
-  #joinChannels({ agreed, ports }: Extract<Effect, { kind: 'joinChannels' }>): Promise<Event> {
-    const { identity, clock, threads, silenceMs } = this.#ports;
-    const { remoteAddress: host, peer } = this.#talk();
-    if (this.#secret === undefined) throw new Error('no keys yet');
-    return this.#transfer.join(
-      {
-        migrationId: this.migrationId,
-        peer: { host, ports, name: peer.name, fingerprint256: peer.fingerprint256 },
-        identity,
-        suite: agreed.suite,
-        secret: this.#secret,
-        clock,
-        threads,
-        silenceMs,
-      },
-      (failure) =>
-        void this.#sending(Promise.reject(failure)).then((event) => this.#runner.dispatch(event)),
-    );
+  /** Ends a session that broke, and waits until the next one may be tried. */
+  async #reconnect(broken: OutgoingSession): Promise<Event> {
+    const underWay = this.#runner.underWay();
+    this.#outage.begin();
+    broken.end();
+    this.#session = this.#newSession(broken);
+    try {
+      await this.#transfer.breakOff(underWay);
+    } catch (thrown) {
+      return { kind: 'reconnectGivenUp', detail: MigError.from(thrown).detail };
+    }
+    if (await this.#outage.next()) {
+      return { kind: 'reconnectDue', nonce: this.#ports.random.bytes(32) };
+    }
+    return { kind: 'reconnectGivenUp', detail: `not mended within ${this.#ports.reconnectMs} ms` };
   }
 
   /** Its failure is an event of its own: nothing else may be taken for it. */
@@ -366,7 +315,7 @@ export class OutgoingMigration {
   /** From here the record drives it; this migration tells how it went, as soon as that is known. */
   async #handOver(): Promise<void> {
     const handover = this.#ports.handovers.beginSource(this.migrationId, {
-      link: this.#talk(),
+      link: this.#session.conversation,
       letGo: () => this.#transfer.close(),
       observe: (state) => this.#telemetry.entered(state),
     });
@@ -377,35 +326,6 @@ export class OutgoingMigration {
       handover.unanswered.then((): undefined => undefined),
     ]);
     this.#conclude(endOf(settled, handover.cause));
-  }
-
-  /** What the data plane is at; that a channel broke is the reason only if the peer gives no other. */
-  async #sending(work: Promise<Event>): Promise<Event> {
-    try {
-      return await work;
-    } catch (thrown) {
-      const { code, detail } = MigError.from(thrown);
-      if (code === 'CHANNEL_LOST' || code === 'CHANNEL_JOIN') await this.#peersWord();
-      return { kind: 'failed', code, detail };
-    }
-  }
-
-  /**
-   * A data channel breaks as well because the peer refused what came, was stopped or died; the control
-   * channel says which, a little sooner or later. Resolves when it did (this migration is given up
-   * then), or had its time.
-   */
-  #peersWord(): Promise<void> {
-    const { signal } = this.#giveUp;
-    return new Promise((resolve) => {
-      const timer = this.#ports.clock.after(PEERS_WORD_MS_MAX, resolve);
-      const heard = () => {
-        timer.cancel();
-        resolve();
-      };
-      if (signal.aborted) heard();
-      else signal.addEventListener('abort', heard, { once: true });
-    });
   }
 
   async #abandon(code: Code, detail: string): Promise<Event> {
@@ -419,8 +339,8 @@ export class OutgoingMigration {
 
   async #putBack(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
-    this.#giveUp.abort();
-    this.#secret?.[Symbol.dispose]();
+    this.#outage.giveUp();
+    this.#session.leave();
     await this.#transfer.close();
     await underWay;
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
@@ -435,7 +355,7 @@ export class OutgoingMigration {
     const ended = this.#runner.state;
     // `end` is the last effect of the step into Ended; the runner has entered it already.
     if (ended.kind !== 'Ended') throw new Error(`end in ${ended.kind}`);
-    this.#conversation?.close();
+    this.#session.end();
     this.#sessionEnded.resolve();
     this.#conclude(ended);
     return undefined;
@@ -444,13 +364,14 @@ export class OutgoingMigration {
   #conclude(end: End): void {
     this.#deadline.disarm();
     this.#guest.gone.removeEventListener('abort', this.#guestGone);
-    this.#secret?.[Symbol.dispose]();
+    this.#session.leave();
     void this.#transfer.close();
+    const { agreed, attestation } = this.#session;
     const { deletion } = this.#ports.store.migration(this.migrationId) ?? {};
     const result = this.#telemetry.result(end, {
-      suite: this.#agreed?.suite ?? null,
-      channels: this.#agreed?.channels ?? this.#request.options.channels,
-      attestation: this.#attestation,
+      suite: agreed?.suite ?? null,
+      channels: agreed?.channels ?? this.#request.options.channels,
+      attestation,
       vtpmMoved: this.#vm.descriptor.vtpm !== null,
       verified: this.#request.options.verify,
       deletionCertificate: deletion === undefined ? null : this.#certificate(deletion),

@@ -10,6 +10,7 @@ export type Phase =
   | 'attestation'
   | 'admission'
   | 'pre-copy'
+  | 'reconnecting'
   | 'stop-and-copy'
   | 'handover'
   | 'in-doubt'
@@ -21,6 +22,8 @@ export type Outcome = 'completed' | 'cancelled' | 'failed' | 'refused' | 'in-dou
 /** One pre-copy round (the last one is the stop-and-copy). */
 export interface RoundReport {
   readonly n: number;
+  /** false: the connection broke; the figures are what had been sent by then. */
+  readonly isWhole: boolean;
   readonly pages: number;
   readonly zeroPages: number;
   readonly bytesSent: number;
@@ -57,6 +60,8 @@ export interface MigrationResult {
   readonly transferMs: number;
   readonly handoverMs: number;
   readonly rounds: readonly RoundReport[];
+  /** How often the connection broke and the rounds went on in another session. */
+  readonly resumes: number;
   readonly pagesSent: number;
   readonly zeroPages: number;
   readonly bytesSent: number;

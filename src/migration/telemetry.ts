@@ -23,6 +23,7 @@ const PHASES: Readonly<Record<string, Phase | undefined>> = {
   AwaitingEvidence: 'attestation',
   Describing: 'admission',
   SendingRound: 'pre-copy',
+  Reconnecting: 'reconnecting',
   Pausing: 'stop-and-copy',
   Surrendering: 'handover',
   InDoubt: 'in-doubt',
@@ -45,6 +46,8 @@ export class Telemetry {
   #round = { n: 0, startedAt: 0, toSendPages: 0 };
   #rates = { dirtyBps: 0, bandwidthBps: 0, predictedDowntimeMs: 0 };
   #progressAt = 0;
+  #isBroken = false;
+  #resumes = 0;
 
   constructor(
     clock: Clock,
@@ -89,6 +92,11 @@ export class Telemetry {
     if (kind === 'AwaitingDone') this.mark('final');
     if (kind === 'Deleting') this.mark('activated');
     if (kind === 'Ended' || kind === 'Settled') this.mark('ended');
+    if (kind === 'Reconnecting') this.#isBroken = true;
+    if (kind === 'SendingRound' && this.#isBroken) {
+      this.#isBroken = false;
+      this.#resumes += 1;
+    }
     const phase = PHASES[kind];
     if (phase === undefined || phase === this.#phase) return;
     this.#phase = phase;
@@ -123,6 +131,14 @@ export class Telemetry {
     this.#reported(sent, 0, durationMs, bandwidthBps);
   }
 
+  /** What of the current round had left when the connection broke, if anything. */
+  roundBroke(sent: Omit<RoundSent, 'tag'>): void {
+    if (sent.bytesSent === 0) return;
+    const durationMs = this.roundMs;
+    const bandwidthBps = Math.round((sent.bytesSent * 1000) / Math.max(durationMs, 0.001));
+    this.#reported(sent, 0, durationMs, bandwidthBps, 'broken');
+  }
+
   /** What the handover cost besides its pages, in ms; null when there was none. */
   get handoverCostMs(): number | null {
     const downtimeMs = this.between('paused', 'activated');
@@ -133,13 +149,15 @@ export class Telemetry {
   }
 
   #reported(
-    sent: RoundSent,
+    sent: Omit<RoundSent, 'tag'>,
     dirtyPagesAfter: number,
     durationMs: number,
     bandwidthBps: number,
+    end: 'whole' | 'broken' = 'whole',
   ): void {
     const report: RoundReport = {
       n: this.#round.n,
+      isWhole: end === 'whole',
       pages: sent.pages,
       zeroPages: sent.zeroPages,
       bytesSent: sent.bytesSent,
@@ -214,6 +232,7 @@ export class Telemetry {
       transferMs,
       handoverMs: this.between('final', 'ended') ?? 0,
       rounds: this.#rounds,
+      resumes: this.#resumes,
       pagesSent: this.#totals.pages,
       zeroPages: this.#totals.zeroPages,
       bytesSent: this.#totals.bytesSent,

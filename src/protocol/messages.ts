@@ -105,6 +105,8 @@ export const MESSAGES = {
     reservation: z.uuid(),
     /** One data port a channel, on the address of the control connection. */
     ports: z.array(z.number().int().min(1).max(65_535)).min(1).max(CHANNELS_MAX),
+    /** What it holds of a session of this migration that broke; null: nothing. */
+    resume: z.strictObject({ round, accepted: z.array(count).min(1).max(CHANNELS_MAX) }).nullable(),
   }),
   REFUSED: define('REFUSED', refusal),
   ROUND_END: define('ROUND_END', {

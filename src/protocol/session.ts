@@ -6,7 +6,22 @@ import type { SuiteName } from './options.ts';
 export interface Agreed {
   readonly suite: SuiteName;
   readonly channels: number;
+  /** Whether a session that breaks in the rounds may be followed by another. */
+  readonly resumes: boolean;
 }
+
+/** What may be offered and picked besides (HELLO, HELLO_OK). */
+export const RESUME = 'resume';
+
+/** Codes of a connection that broke, which tell nothing of either host. */
+const BREAKS: ReadonlySet<Code> = new Set([
+  'PEER_CLOSED',
+  'PEER_SILENT',
+  'PEER_UNREACHABLE',
+  'CHANNEL_LOST',
+  'CHANNEL_JOIN',
+]);
+export const isBreak = (code: Code): boolean => BREAKS.has(code);
 
 export type Outcome = 'completed' | 'cancelled' | 'failed' | 'refused' | 'in-doubt';
 

@@ -80,6 +80,7 @@ const accept = (ports: readonly number[]) => ({
   type: 'ACCEPT',
   reservation: randomUUID(),
   ports,
+  resume: null,
 });
 const signature = randomBytes(64);
 const reached = {

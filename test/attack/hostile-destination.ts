@@ -158,7 +158,7 @@ export class HostileSession {
 
   async accepted(): Promise<void> {
     const ports = await this.offered();
-    this.send({ type: 'ACCEPT', reservation: randomUUID(), ports });
+    this.send({ type: 'ACCEPT', reservation: randomUUID(), ports, resume: null });
   }
 
   /** Confirms every round until FINAL comes. */

@@ -5,7 +5,7 @@
  */
 import { once } from 'node:events';
 import { createServer } from 'node:net';
-import { Cluster, freePort } from '../process/cluster.ts';
+import { Cluster, freePort, type HostOptions } from '../process/cluster.ts';
 import { Relay } from '../process/relay.ts';
 
 export const HOST_B = '127.0.0.1';
@@ -20,7 +20,15 @@ export class Wire {
   readonly control: Relay;
   readonly data: readonly Relay[];
 
-  private constructor(cluster: Cluster, control: Relay, data: readonly Relay[]) {
+  readonly #hostB: HostOptions;
+
+  private constructor(
+    cluster: Cluster,
+    control: Relay,
+    data: readonly Relay[],
+    hostB: HostOptions,
+  ) {
+    this.#hostB = hostB;
     this.cluster = cluster;
     this.control = control;
     this.data = data;
@@ -31,7 +39,7 @@ export class Wire {
     options: {
       readonly channels?: number;
       readonly record?: boolean;
-      readonly config?: object;
+      readonly config?: HostOptions['config'];
     } = {},
   ): Promise<Wire> {
     const { channels = 1, record = false, config = {} } = options;
@@ -50,11 +58,17 @@ export class Wire {
     for (const name of ['host-a', 'host-b']) cluster.pki.issue(name, 'host');
     const dataPorts = { from: ports[0], to: ports.at(-1) };
     const peers = { ...cluster.peers, 'host-b': `${BETWEEN}:${port}` };
+    const hostB = { config: { ...config, dataPorts } };
     await Promise.all([
-      cluster.startHost('host-b', { config: { ...config, dataPorts } }),
+      cluster.startHost('host-b', hostB),
       cluster.startHost('host-a', { config: { ...config, peers } }),
     ]);
-    return new Wire(cluster, control, data);
+    return new Wire(cluster, control, data, hostB);
+  }
+
+  /** Starts host-b again, as it was. */
+  async startHostB(): Promise<void> {
+    await this.cluster.startHost('host-b', this.#hostB);
   }
 
   get relays(): readonly Relay[] {

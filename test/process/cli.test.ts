@@ -60,6 +60,7 @@ const RESULT = {
 
 const ROUND_FIELDS = [
   'n',
+  'isWhole',
   'pages',
   'zeroPages',
   'bytesSent',

@@ -142,7 +142,7 @@ export interface Daemon {
 
 export interface HostOptions {
   /** Keys of the configuration file to change. */
-  readonly config?: object;
+  readonly config?: { readonly limits?: object; readonly [key: string]: unknown };
   readonly certs?: string;
 }
 
@@ -210,6 +210,7 @@ export class Cluster {
     const stateDir = path.join(this.dir, 'state', name);
     const memoryDir = path.join('/dev/shm', path.basename(this.dir), name);
     const file = path.join(this.dir, `${name}.yaml`);
+    const { limits, ...more } = options.config ?? {};
     const config = {
       role: 'both',
       name,
@@ -219,7 +220,9 @@ export class Cluster {
       stateDir,
       memoryDir,
       attestation: { allow: ['software'] },
-      ...options.config,
+      // Tests of broken connections want their end at once; those of what follows one say so.
+      limits: { reconnectMs: 0, ...limits },
+      ...more,
     };
     // JSON is YAML.
     writeFileSync(file, JSON.stringify(config));

@@ -21,7 +21,9 @@ export class Lines {
         return [
           `round ${event.n}: ${event.pages} pages (${event.zeroPages} zero)`,
           `in ${formatDuration(event.durationMs)} at ${formatRate(event.bandwidthBps)}`,
-          `${event.dirtyPagesAfter} dirty after, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`,
+          event.isWhole
+            ? `${event.dirtyPagesAfter} dirty after, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`
+            : 'then the connection broke',
         ].join(', ');
       case 'progress':
         return this.#progress(event);

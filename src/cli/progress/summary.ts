@@ -23,6 +23,9 @@ function success(result: MigrationResult): readonly string[] {
     `  total ${formatDuration(result.totalMs)}: session ${formatDuration(result.setupMs)}, attestation ${formatDuration(result.attestMs)}, transfer ${formatDuration(result.transferMs)}, handover and deletion ${formatDuration(result.handoverMs)}`,
     `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}`,
     `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
+    ...(result.resumes === 0
+      ? []
+      : [`  the connection broke and was made again ${times(result.resumes)}`]),
     `  ${result.suite}, ${result.channels} data channel${result.channels === 1 ? '' : 's'}`,
     `  ${from}: ${attested(attestation.source)}`,
     `  ${to}: ${attested(attestation.destination)}`,
@@ -32,6 +35,8 @@ function success(result: MigrationResult): readonly string[] {
     ...(result.verified ? ['  every page verified on both sides'] : []),
   ];
 }
+
+const times = (count: number): string => (count === 1 ? 'once' : `${count} times`);
 
 function failure({ outcome, code, detail, vm, from }: MigrationResult): readonly string[] {
   const where = outcome === 'in-doubt' ? `${vm} is paused at ${from}` : `${vm} is still at ${from}`;

@@ -6,11 +6,17 @@ import { Deadline } from '../runner.ts';
 export class BackOff {
   readonly #deadline: Deadline;
   readonly #random: Random;
+  readonly #maxMs: number;
   #delayMs = BACK_OFF_MS_MIN;
   #isWaiting = false;
 
-  constructor(ports: { readonly clock: Clock; readonly random: Random }, due: () => void) {
+  constructor(
+    ports: { readonly clock: Clock; readonly random: Random },
+    due: () => void,
+    { maxMs = BACK_OFF_MS_MAX }: { readonly maxMs?: number } = {},
+  ) {
     this.#random = ports.random;
+    this.#maxMs = maxMs;
     this.#deadline = new Deadline(ports.clock, () => {
       this.#isWaiting = false;
       due();
@@ -21,7 +27,7 @@ export class BackOff {
   wait(): void {
     const share = ((this.#random.bytes(1)[0] ?? 0) / 255 + 1) / 2;
     this.#arm(this.#delayMs * share);
-    this.#delayMs = Math.min(this.#delayMs * 2, BACK_OFF_MS_MAX);
+    this.#delayMs = Math.min(this.#delayMs * 2, this.#maxMs);
   }
 
   /** The next delay is the first again. */

@@ -7,6 +7,7 @@ import { answer, machine, type Answers, type Step } from '../machine.ts';
 import { MESSAGE_TYPES } from '../messages.ts';
 import { abort } from './abort.ts';
 import { attestation } from './attestation.ts';
+import { holding } from './holding.ts';
 import { session } from './session.ts';
 import type { DestinationRules, Effect, Event, Plan, State } from './state.ts';
 import { transfer } from './transfer.ts';
@@ -36,6 +37,7 @@ export const DESTINATION_RULES: DestinationRules<State['kind']> = {
   ...session,
   ...attestation,
   ...transfer,
+  ...holding,
   ...endings,
 };
 
@@ -44,7 +46,7 @@ export const mayHoldTheOnlyCopy = (state: State): boolean => state.kind === 'Han
 
 const ignored = (state: State): Step<State, Effect> => ({ state, effects: [] });
 
-const isMessage = (event: Event): boolean => (MESSAGE_TYPES as string[]).includes(event.kind);
+const isMessage = (kind: string): boolean => (MESSAGE_TYPES as string[]).includes(kind);
 
 const ANSWERS: Answers<State, Event, Effect> = {
   failed: (state, { code, detail }) => abort(state, code, detail),
@@ -57,13 +59,16 @@ const ANSWERS: Answers<State, Event, Effect> = {
   },
 };
 
+const outOfOrder = (kind: string, expected: readonly string[]): string =>
+  `${kind}, expected ${expected.filter(isMessage).join(' or ')}`;
+
 /** What happens to an event that the state has no rule for. */
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
-  if (['HandedOver', 'Aborting', 'Ended'].includes(state.kind)) return ignored(state);
+  if (['PassedOn', 'HandedOver', 'Aborting', 'Ended'].includes(state.kind)) return ignored(state);
   return (
     answer(ANSWERS, state, event) ??
-    (isMessage(event)
-      ? abort(state, 'MESSAGE_UNEXPECTED', `${event.kind}, expected ${expected.join(' or ')}`)
+    (isMessage(event.kind)
+      ? abort(state, 'MESSAGE_UNEXPECTED', outOfOrder(event.kind, expected))
       : ignored(state))
   );
 }

@@ -1,5 +1,6 @@
 /** Phase A at the destination: check that we are meant, pick among what the source offers. */
 import { PROTOCOL_VERSION } from '../messages.ts';
+import { RESUME } from '../session.ts';
 import { abort } from './abort.ts';
 import type { DestinationRules } from './state.ts';
 
@@ -18,7 +19,8 @@ export const session: DestinationRules<'AwaitingHello'> = {
           return abort(before, 'VERSION_MISMATCH', `${versionMin} to ${versionMax} offered`);
         }
         if (suite === undefined) return abort(before, 'SUITE_MISMATCH', 'none of those offered');
-        const agreed = { suite, channels };
+        const resumes = plan.resumes && message.features.includes(RESUME);
+        const agreed = { suite, channels, resumes };
         return {
           state: { kind: 'AwaitingAttRequest', plan, migrationId, agreed },
           effects: [
@@ -31,7 +33,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
                 suite,
                 encodings,
                 channels,
-                features: [],
+                features: resumes ? [RESUME] : [],
               },
             },
             { kind: 'arm', deadline: 'reply' },

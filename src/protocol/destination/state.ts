@@ -5,6 +5,9 @@
  *     AppraisingSource → AwaitingOffer → Admitting → Receiving ⇄ ConfirmingRound →
  *     ConfirmingFinal → Preparing → HandedOver
  *
+ * A connection that breaks while Receiving or ConfirmingRound leads to Holding, and from there to
+ * PassedOn when another session of the same migration takes what is held.
+ *
  * Up to Preparing the destination may abort alone. From HandedOver on it is PREPARED, this copy may
  * be the only one, and the handover has a machine of its own: ../handover/destination.ts.
  */
@@ -12,6 +15,7 @@ import type { Code } from '../codes.ts';
 import type { Rules } from '../machine.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
 import type { SuiteName } from '../options.ts';
+import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
 
@@ -24,6 +28,8 @@ export interface Plan {
   readonly encodings: readonly string[];
   readonly channelsMax: number;
   readonly formats: readonly string[];
+  /** Whether what came is held when a session breaks. */
+  readonly resumes: boolean;
   /** Our challenge to the source. */
   readonly nonce: Uint8Array;
   /** Digest of the policy under which we appraise. */
@@ -43,7 +49,7 @@ interface Admitted extends Opened {
   readonly subject: Subject;
   readonly verify: boolean;
 }
-interface Held extends Opened {
+interface Sealed extends Opened {
   readonly subject: Subject;
   readonly transcriptDigest: Uint8Array;
 }
@@ -63,7 +69,15 @@ export type State =
   | ({ readonly kind: 'Receiving'; readonly round: number } & Admitted)
   | ({ readonly kind: 'ConfirmingRound'; readonly end: RoundEnd } & Admitted)
   | ({ readonly kind: 'ConfirmingFinal'; readonly final: Final } & Admitted)
-  | ({ readonly kind: 'Preparing' } & Held)
+  | ({ readonly kind: 'Preparing' } & Sealed)
+  | ({
+      readonly kind: 'Holding';
+      readonly migrationId: string;
+      /** Of the break. */
+      readonly code: Code;
+      readonly detail: string;
+    } & Base)
+  | ({ readonly kind: 'PassedOn'; readonly migrationId: string } & Base)
   | ({ readonly kind: 'HandedOver'; readonly migrationId: string } & Base)
   | ({
       readonly kind: 'Aborting';
@@ -86,7 +100,13 @@ export type Event =
   | MessageEvent
   | { readonly kind: 'evidenceMade'; readonly evidence: Evidence }
   | { readonly kind: 'appraised'; readonly code: Code | null; readonly detail: string }
-  | { readonly kind: 'admitted'; readonly reservation: string; readonly ports: readonly number[] }
+  /** `resume`: what is held of an earlier session of this migration. */
+  | {
+      readonly kind: 'admitted';
+      readonly reservation: string;
+      readonly ports: readonly number[];
+      readonly resume: ResumePoint | null;
+    }
   | { readonly kind: 'notAdmitted'; readonly code: Code; readonly detail: string }
   | {
       readonly kind: 'roundReceived';
@@ -102,6 +122,9 @@ export type Event =
     }
   /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
   | { readonly kind: 'prepared' }
+  /** Another session has what was held here; or it cannot be said what is held. */
+  | { readonly kind: 'passedOn' }
+  | { readonly kind: 'notHeld' }
   | { readonly kind: 'abandoned' }
   /** The daemon is stopping. */
   | { readonly kind: 'cancelRequested'; readonly code: Code }
@@ -109,7 +132,7 @@ export type Event =
   | { readonly kind: 'peerClosed'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'failed'; readonly code: Code; readonly detail: string };
 
-export type Deadline = 'reply' | 'work' | 'confirm';
+export type Deadline = 'reply' | 'work' | 'confirm' | 'hold';
 
 export type Effect =
   | { readonly kind: 'send'; readonly message: Message }
@@ -151,6 +174,10 @@ export type Effect =
       readonly subject: Subject;
       readonly transcriptDigest: Uint8Array;
     }
+  /** Close the channels, wipe the keys, keep the rest; `notHeld` where that cannot be. */
+  | { readonly kind: 'hold'; readonly round: number }
+  /** Nothing of it is ours any more. */
+  | { readonly kind: 'letGo' }
   /** Destroy everything received, release the reservation, close the record. */
   | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'end' };

@@ -4,7 +4,10 @@
  */
 import { finalStatement, receiptStatement, type Subject } from '../statement.ts';
 import { equalBytes } from '../../base/bytes.ts';
+import type { MessageOf } from '../messages.ts';
+import type { ResumePoint } from '../resume-point.ts';
 import { abort } from './abort.ts';
+import { breaks } from './holding.ts';
 import type { DestinationRules } from './state.ts';
 
 export const transfer: DestinationRules<
@@ -36,12 +39,12 @@ export const transfer: DestinationRules<
   Admitting: {
     admitted: {
       to: ['Receiving'],
-      run: (state, { reservation, ports }) => ({
-        state: { ...state, kind: 'Receiving', round: 0 },
+      run: (state, { reservation, ports, resume }) => ({
+        state: { ...state, kind: 'Receiving', round: resume === null ? 0 : resume.round + 1 },
         // The rounds are bounded by the source; a silent peer is found by its missing pongs.
         effects: [
           { kind: 'disarm' },
-          { kind: 'send', message: { type: 'ACCEPT', reservation, ports: [...ports] } },
+          { kind: 'send', message: accept(reservation, ports, resume) },
         ],
       }),
     },
@@ -97,6 +100,7 @@ export const transfer: DestinationRules<
         };
       },
     },
+    ...breaks,
   },
 
   ConfirmingRound: {
@@ -124,6 +128,7 @@ export const transfer: DestinationRules<
         };
       },
     },
+    ...breaks,
   },
 
   ConfirmingFinal: {
@@ -165,3 +170,14 @@ export const transfer: DestinationRules<
     },
   },
 };
+
+const accept = (
+  reservation: string,
+  ports: readonly number[],
+  resume: ResumePoint | null,
+): MessageOf<'ACCEPT'> => ({
+  type: 'ACCEPT',
+  reservation,
+  ports: [...ports],
+  resume: resume && { ...resume, accepted: [...resume.accepted] },
+});

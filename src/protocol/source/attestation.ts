@@ -4,6 +4,7 @@
  */
 import { MigError } from '../error.ts';
 import { abort, refusedByPeer } from './abort.ts';
+import { breaks } from './reconnect.ts';
 import type { SourceRules } from './state.ts';
 
 export const attestation: SourceRules<
@@ -13,7 +14,7 @@ export const attestation: SourceRules<
     ATT_EVIDENCE: {
       to: ['AppraisingPeer', 'Aborting'],
       run: (state, { message }) => {
-        const { plan, agreed } = state;
+        const { plan, agreed, outage } = state;
         if (!plan.formats.includes(message.evidence.format)) {
           return abort(state, 'ATT_FORMAT', message.evidence.format);
         }
@@ -22,6 +23,7 @@ export const attestation: SourceRules<
             kind: 'AppraisingPeer',
             plan,
             agreed,
+            outage,
             peerNonce: message.nonce,
             challenge: { formats: message.formats, policyDigest: message.policyDigest },
           },
@@ -37,6 +39,7 @@ export const attestation: SourceRules<
         };
       },
     },
+    ...breaks,
   },
 
   AppraisingPeer: {
@@ -44,9 +47,9 @@ export const attestation: SourceRules<
       to: ['MakingEvidence', 'Aborting'],
       run: (state, { code, detail }) => {
         if (code === null) {
-          const { plan, agreed, peerNonce, challenge } = state;
+          const { plan, agreed, outage, peerNonce, challenge } = state;
           return {
-            state: { kind: 'MakingEvidence', plan, agreed, peerNonce },
+            state: { kind: 'MakingEvidence', plan, agreed, outage, peerNonce },
             effects: [{ kind: 'makeEvidence', ...challenge, nonce: peerNonce }],
           };
         }
@@ -55,6 +58,7 @@ export const attestation: SourceRules<
         return { ...ended, effects: [{ kind: 'send', message: verdict }, ...ended.effects] };
       },
     },
+    ...breaks,
   },
 
   MakingEvidence: {
@@ -68,6 +72,7 @@ export const attestation: SourceRules<
         ],
       }),
     },
+    ...breaks,
   },
 
   AwaitingVerdict: {
@@ -89,5 +94,6 @@ export const attestation: SourceRules<
         return refusedByPeer(state, code, message.detail);
       },
     },
+    ...breaks,
   },
 };

@@ -8,6 +8,7 @@ import { MESSAGE_TYPES } from '../messages.ts';
 import { abort, refusedByPeer } from './abort.ts';
 import { attestation } from './attestation.ts';
 import { handover } from './handover.ts';
+import { reconnect } from './reconnect.ts';
 import { session } from './session.ts';
 import type { Effect, Event, SourceRules, State } from './state.ts';
 import { transfer } from './transfer.ts';
@@ -38,6 +39,7 @@ export const SOURCE_RULES: SourceRules<State['kind']> = {
   ...session,
   ...attestation,
   ...transfer,
+  ...reconnect,
   ...handover,
   ...endings,
 };
@@ -48,7 +50,7 @@ export const mayHaveSurrendered = (state: State): boolean =>
 
 const ignored = (state: State): Step<State, Effect> => ({ state, effects: [] });
 
-const isMessage = (event: Event): boolean => (MESSAGE_TYPES as string[]).includes(event.kind);
+const isMessage = (kind: string): boolean => (MESSAGE_TYPES as string[]).includes(kind);
 
 const ANSWERS: Answers<State, Event, Effect> = {
   failed: (state, { code, detail }) => abort(state, code, detail),
@@ -62,6 +64,9 @@ const ANSWERS: Answers<State, Event, Effect> = {
   },
 };
 
+const outOfOrder = (kind: string, expected: readonly string[]): string =>
+  `${kind}, expected ${expected.filter(isMessage).join(' or ')}`;
+
 /** What happens to an event that the state has no rule for. */
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
   // While the surrender is written nothing else counts: how that goes is an event of its own.
@@ -69,8 +74,8 @@ function otherwise(state: State, event: Event, expected: readonly string[]): Ste
   if (state.kind === 'Ended' || state.kind === 'Aborting') return ignored(state);
   return (
     answer(ANSWERS, state, event) ??
-    (isMessage(event)
-      ? abort(state, 'MESSAGE_UNEXPECTED', `${event.kind}, expected ${expected.join(' or ')}`)
+    (isMessage(event.kind)
+      ? abort(state, 'MESSAGE_UNEXPECTED', outOfOrder(event.kind, expected))
       : ignored(state))
   );
 }

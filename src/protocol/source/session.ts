@@ -1,6 +1,8 @@
 /** Phase A at the source: connect, offer what we speak, check what the destination picked. */
 import { PROTOCOL_VERSION } from '../messages.ts';
+import { RESUME } from '../session.ts';
 import { abort } from './abort.ts';
+import { breaks } from './reconnect.ts';
 import type { SourceRules } from './state.ts';
 
 export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
@@ -8,7 +10,7 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
     started: {
       to: ['Connecting'],
       run: ({ plan }) => ({
-        state: { kind: 'Connecting', plan },
+        state: { kind: 'Connecting', plan, outage: null },
         effects: [{ kind: 'arm', deadline: 'connect' }, { kind: 'connect' }],
       }),
     },
@@ -17,8 +19,8 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
   Connecting: {
     connected: {
       to: ['AwaitingHelloOk'],
-      run: ({ plan }) => ({
-        state: { kind: 'AwaitingHelloOk', plan },
+      run: ({ plan, outage }) => ({
+        state: { kind: 'AwaitingHelloOk', plan, outage },
         effects: [
           {
             kind: 'send',
@@ -31,20 +33,21 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
               suites: [...plan.suites],
               encodings: [...plan.encodings],
               channels: plan.options.channels,
-              features: [],
+              features: plan.resumes ? [RESUME] : [],
             },
           },
           { kind: 'arm', deadline: 'reply' },
         ],
       }),
     },
+    ...breaks,
   },
 
   AwaitingHelloOk: {
     HELLO_OK: {
       to: ['AwaitingEvidence', 'Aborting'],
       run: (state, { message }) => {
-        const { plan } = state;
+        const { plan, outage } = state;
         const suite = plan.suites.find((name) => name === message.suite);
         if (message.version !== PROTOCOL_VERSION) {
           return abort(state, 'VERSION_MISMATCH', `picked ${message.version}`);
@@ -56,8 +59,10 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
         if (!message.encodings.every((name) => plan.encodings.includes(name))) {
           return abort(state, 'MESSAGE_MALFORMED', 'an encoding that was not offered');
         }
+        const resumes = plan.resumes && message.features.includes(RESUME);
+        const agreed = { suite, channels: message.channels, resumes };
         return {
-          state: { kind: 'AwaitingEvidence', plan, agreed: { suite, channels: message.channels } },
+          state: { kind: 'AwaitingEvidence', plan, agreed, outage },
           effects: [
             {
               kind: 'send',
@@ -74,5 +79,6 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
         };
       },
     },
+    ...breaks,
   },
 };

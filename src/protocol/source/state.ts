@@ -5,7 +5,8 @@
  *     AwaitingVerdict → Describing → AwaitingAcceptance → JoiningChannels → SendingRound ⇄
  *     AwaitingRoundOk → Collecting → Pausing → SendingFinal → AwaitingDone → Surrendering → HandedOver
  *
- * Any state before Surrendering may go to Aborting, which ends in Ended. From HandedOver on the
+ * A connection that breaks up to Collecting leads to Reconnecting, and on to Connecting again. Any
+ * state before Surrendering may go to Aborting, which ends in Ended. From HandedOver on the
  * handover has a machine of its own: ../handover/source.ts.
  */
 import type { Code } from '../codes.ts';
@@ -13,6 +14,7 @@ import type { VmDescriptor } from '../descriptor.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
 import type { MigrateOptions, SuiteName } from '../options.ts';
 import type { Rules } from '../machine.ts';
+import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
 
@@ -31,6 +33,8 @@ export interface Plan {
   readonly epoch: number;
   /** What the handover to this host is expected to cost besides the pages, in ms. */
   readonly handoverMs: number;
+  /** Whether a session that breaks in the rounds is to be followed by another. */
+  readonly resumes: boolean;
   /** Whether `signature` over `statement` is the peer's: pure, the certificate is fixed. */
   readonly signedByPeer: (statement: Uint8Array, signature: Uint8Array) => boolean;
 }
@@ -44,10 +48,24 @@ export interface RoundSent {
   readonly tag: Uint8Array;
 }
 
+/** That a session broke, and what the next one takes over from it. */
+export interface Outage {
+  /** Of the break. */
+  readonly code: Code;
+  readonly detail: string;
+  readonly bandwidthBps: number;
+  /** Sessions so far that came to send a round. */
+  readonly sessions: number;
+}
+
 interface Base {
   readonly plan: Plan;
 }
-interface Attested extends Base {
+/** A session that does not send yet; `outage` is null in the first one. */
+interface Opening extends Base {
+  readonly outage: Outage | null;
+}
+interface Attested extends Opening {
   readonly agreed: Agreed;
   readonly peerNonce: Uint8Array;
 }
@@ -62,6 +80,8 @@ interface Transferring extends Base {
   readonly round: number;
   /** Bytes per second of the last round that was long enough to tell; 0 before. */
   readonly bandwidthBps: number;
+  /** How many sessions it took up to here, this one included. */
+  readonly sessions: number;
 }
 interface HandingOver extends Base {
   readonly subject: Subject;
@@ -70,9 +90,9 @@ interface HandingOver extends Base {
 
 export type State =
   | ({ readonly kind: 'Idle' } & Base)
-  | ({ readonly kind: 'Connecting' } & Base)
-  | ({ readonly kind: 'AwaitingHelloOk' } & Base)
-  | ({ readonly kind: 'AwaitingEvidence'; readonly agreed: Agreed } & Base)
+  | ({ readonly kind: 'Connecting' } & Opening)
+  | ({ readonly kind: 'AwaitingHelloOk' } & Opening)
+  | ({ readonly kind: 'AwaitingEvidence'; readonly agreed: Agreed } & Opening)
   | ({ readonly kind: 'AppraisingPeer'; readonly challenge: Challenge } & Attested)
   | ({ readonly kind: 'MakingEvidence' } & Attested)
   | ({ readonly kind: 'AwaitingVerdict' } & Attested)
@@ -81,15 +101,17 @@ export type State =
       readonly kind: 'AwaitingAcceptance';
       readonly agreed: Agreed;
       readonly subject: Subject;
-    } & Base)
+    } & Opening)
   | ({
       readonly kind: 'JoiningChannels';
       readonly agreed: Agreed;
       readonly subject: Subject;
-    } & Base)
+      readonly round: number;
+    } & Opening)
   | ({ readonly kind: 'SendingRound' } & Transferring)
   | ({ readonly kind: 'AwaitingRoundOk'; readonly sent: RoundSent } & Transferring)
   | ({ readonly kind: 'Collecting'; readonly sent: RoundSent } & Transferring)
+  | ({ readonly kind: 'Reconnecting'; readonly outage: Outage } & Base)
   | ({ readonly kind: 'Pausing' } & Transferring)
   | ({ readonly kind: 'SendingFinal' } & Transferring)
   | ({ readonly kind: 'AwaitingDone' } & HandingOver)
@@ -107,6 +129,26 @@ export type State =
       readonly code: Code | null;
       readonly detail: string;
     } & Base);
+
+/** States whose session may break without an end of the migration. */
+export type Breakable = Extract<
+  State,
+  {
+    kind:
+      | 'Connecting'
+      | 'AwaitingHelloOk'
+      | 'AwaitingEvidence'
+      | 'AppraisingPeer'
+      | 'MakingEvidence'
+      | 'AwaitingVerdict'
+      | 'Describing'
+      | 'AwaitingAcceptance'
+      | 'JoiningChannels'
+      | 'SendingRound'
+      | 'AwaitingRoundOk'
+      | 'Collecting';
+  }
+>;
 
 type MessageEvent = {
   readonly [T in MessageType]: { readonly kind: T; readonly message: MessageOf<T> };
@@ -132,6 +174,9 @@ export type Event =
     }
   | { readonly kind: 'surrenderFailed'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'surrendered' }
+  /** All of the broken session has ended: time for another, under a new nonce; or there is no more time. */
+  | { readonly kind: 'reconnectDue'; readonly nonce: Uint8Array }
+  | { readonly kind: 'reconnectGivenUp'; readonly detail: string }
   | { readonly kind: 'abandoned' }
   /** The operator, or a limit of the whole migration (code TIMEOUT), wants it ended. */
   | { readonly kind: 'cancelRequested'; readonly code: Code }
@@ -168,7 +213,13 @@ export type Effect =
     }
   | { readonly kind: 'deriveKeys'; readonly nonceS: Uint8Array; readonly nonceD: Uint8Array }
   | { readonly kind: 'describe' }
-  | { readonly kind: 'joinChannels'; readonly agreed: Agreed; readonly ports: readonly number[] }
+  /** Goes on from `resume` where the destination holds something. */
+  | {
+      readonly kind: 'joinChannels';
+      readonly agreed: Agreed;
+      readonly ports: readonly number[];
+      readonly resume: ResumePoint | null;
+    }
   | { readonly kind: 'sendRound'; readonly round: number }
   | { readonly kind: 'collectDirty'; readonly round: number; readonly sent: RoundSent }
   | { readonly kind: 'pauseGuest' }
@@ -187,6 +238,11 @@ export type Effect =
       readonly subject: Subject;
       readonly transcriptDigest: Uint8Array;
     }
+  /**
+   * End the session: connection and channels closed, keys wiped, the guest running and its writes
+   * tracked; then, after a while, `reconnectDue` or `reconnectGivenUp`.
+   */
+  | { readonly kind: 'reconnect' }
   /** Put everything back: channels closed, keys wiped, guest running, record closed. */
   | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'end' };

@@ -7,6 +7,7 @@ import { MigError } from '../error.ts';
 import { finalStatement, type Subject } from '../statement.ts';
 import { abort, refusedByPeer } from './abort.ts';
 import { bandwidthAfter, decide } from './convergence.ts';
+import { breaks } from './reconnect.ts';
 import type { SourceRules } from './state.ts';
 
 export const transfer: SourceRules<
@@ -22,7 +23,7 @@ export const transfer: SourceRules<
   Describing: {
     described: {
       to: ['AwaitingAcceptance'],
-      run: ({ plan, agreed }, { descriptor }) => {
+      run: ({ plan, agreed, outage }, { descriptor }) => {
         const { migrationId, from, options, epoch } = plan;
         const subject: Subject = {
           migrationId,
@@ -32,7 +33,7 @@ export const transfer: SourceRules<
           to: options.to,
         };
         return {
-          state: { kind: 'AwaitingAcceptance', plan, agreed, subject },
+          state: { kind: 'AwaitingAcceptance', plan, agreed, subject, outage },
           effects: [
             {
               kind: 'send',
@@ -49,21 +50,28 @@ export const transfer: SourceRules<
         };
       },
     },
+    ...breaks,
   },
 
   AwaitingAcceptance: {
     ACCEPT: {
       to: ['JoiningChannels', 'Aborting'],
       run: (state, { message }) => {
-        const { plan, agreed, subject } = state;
-        if (message.ports.length !== agreed.channels) {
+        const { plan, agreed, subject, outage } = state;
+        const { ports, resume } = message;
+        if (ports.length !== agreed.channels) {
           return abort(state, 'MESSAGE_MALFORMED', 'ACCEPT with another number of ports');
         }
+        if (resume !== null && outage === null) {
+          return abort(state, 'TRANSCRIPT_MISMATCH', 'it holds what was not sent');
+        }
+        // A destination that holds nothing, because it was restarted or nothing arrived, gets it all.
+        const round = resume === null ? 0 : resume.round + 1;
         return {
-          state: { kind: 'JoiningChannels', plan, agreed, subject },
+          state: { kind: 'JoiningChannels', plan, agreed, subject, outage, round },
           effects: [
             { kind: 'arm', deadline: 'work' },
-            { kind: 'joinChannels', agreed, ports: message.ports },
+            { kind: 'joinChannels', agreed, ports, resume },
           ],
         };
       },
@@ -75,16 +83,26 @@ export const transfer: SourceRules<
         return refusedByPeer(state, code, message.detail);
       },
     },
+    ...breaks,
   },
 
   JoiningChannels: {
     channelsJoined: {
       to: ['SendingRound'],
-      run: ({ plan, agreed, subject }) => ({
-        state: { kind: 'SendingRound', plan, agreed, subject, round: 0, bandwidthBps: 0 },
-        effects: [{ kind: 'disarm' }, { kind: 'sendRound', round: 0 }],
+      run: ({ plan, agreed, subject, outage, round }) => ({
+        state: {
+          kind: 'SendingRound',
+          plan,
+          agreed,
+          subject,
+          round,
+          bandwidthBps: outage?.bandwidthBps ?? 0,
+          sessions: (outage?.sessions ?? 0) + 1,
+        },
+        effects: [{ kind: 'disarm' }, { kind: 'sendRound', round }],
       }),
     },
+    ...breaks,
   },
 
   SendingRound: {
@@ -108,6 +126,7 @@ export const transfer: SourceRules<
         ],
       }),
     },
+    ...breaks,
   },
 
   AwaitingRoundOk: {
@@ -126,16 +145,19 @@ export const transfer: SourceRules<
         };
       },
     },
+    ...breaks,
   },
 
   Collecting: {
     dirtyCollected: {
       to: ['Pausing', 'SendingRound', 'Aborting'],
       run: (state, { dirtyPages, roundMs }) => {
-        const { plan, agreed, subject, sent, round } = state;
+        const { plan, agreed, subject, sent, sessions } = state;
         const { downtimeLimitMs, roundsMax } = plan.options;
         const bandwidthBps = bandwidthAfter(state.bandwidthBps, sent.bytesSent, roundMs);
-        const next = { plan, agreed, subject, round: round + 1, bandwidthBps };
+        const next = { plan, agreed, subject, sessions, round: state.round + 1, bandwidthBps };
+        // A round that broke is no round that the guest was too fast for.
+        const round = state.round - (sessions - 1);
         const cost = { bandwidthBps, handoverMs: plan.handoverMs };
         const sentPages = sent.pages;
         switch (decide({ round, roundsMax, sentPages, dirtyPages, cost, downtimeLimitMs })) {
@@ -158,6 +180,7 @@ export const transfer: SourceRules<
         }
       },
     },
+    ...breaks,
   },
 
   Pausing: {

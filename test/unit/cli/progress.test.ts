@@ -33,6 +33,7 @@ const round: MigrationEvent = {
   event: 'round',
   migrationId,
   n: 0,
+  isWhole: true,
   pages: 65_536,
   zeroPages: 100,
   bytesSent: 2 ** 28,

@@ -25,6 +25,7 @@ const COMPLETED: MigrationResult = {
   transferMs: 1100,
   handoverMs: 30,
   rounds: [],
+  resumes: 0,
   pagesSent: 65_536,
   zeroPages: 100,
   bytesSent: 2 ** 28,

@@ -79,6 +79,7 @@ export class Pair {
       policyDigest,
       epoch: 1,
       handoverMs: 5,
+      resumes: false,
       signedByPeer: (statement, signature) =>
         Buffer.from(seal('host-b', statement)).equals(signature),
     });
@@ -88,6 +89,7 @@ export class Pair {
       suites: ['aes-256-gcm+hmac-sha256', 'chacha20-poly1305+hmac-sha256'],
       encodings: ['zero', 'raw'],
       channelsMax: 4,
+      resumes: false,
       formats: ['software'],
       nonce: new Uint8Array(32).fill(3),
       policyDigest,
@@ -253,7 +255,7 @@ export class Pair {
         const { refusal } = this.#meddling;
         if (refusal !== undefined) return [{ kind: 'notAdmitted', code: refusal, detail: '' }];
         this.facts.destinationHolds = true;
-        return [{ kind: 'admitted', reservation: crypto.randomUUID(), ports: [7000] }];
+        return [{ kind: 'admitted', reservation: crypto.randomUUID(), ports: [7000], resume: null }];
       }
       case 'awaitRound':
         return [{ kind: 'roundReceived', round: effect.round, pages: 1024, tag: digest }];

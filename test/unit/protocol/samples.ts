@@ -61,7 +61,12 @@ export const MESSAGE_SAMPLES: readonly Message[] = [
   { type: 'CLI_ATT_OK' },
   { type: 'CLI_ATT_FAILED', ...refusal },
   { type: 'OFFER', descriptor: descriptor(), epoch: 1, policyDigest: fill(48), verify: true },
-  { type: 'ACCEPT', reservation: '2f1b6f0e-6a7a-4b0e-9d5c-0123456789ac', ports: [7001, 7002] },
+  {
+    type: 'ACCEPT',
+    reservation: '2f1b6f0e-6a7a-4b0e-9d5c-0123456789ac',
+    ports: [7001, 7002],
+    resume: null,
+  },
   { type: 'REFUSED', ...refusal },
   { type: 'ROUND_END', round: 0, pages: 10, zeroPages: 3, bytes: 28_000, tag: fill(48) },
   { type: 'ROUND_OK', round: 0 },

@@ -1,0 +1,72 @@
+/**
+ * A connection that breaks before the stop-and-copy: the session is set up and attested anew, under a
+ * new nonce, and the rounds go on from what the destination says it holds. Meanwhile the guest runs,
+ * and what it writes is tracked. What is not a mere break (a refusal, a failed check) is an abort.
+ */
+import { SESSIONS_MAX } from '../../base/limits.ts';
+import type { Code } from '../codes.ts';
+import type { Row, Step } from '../machine.ts';
+import { isBreak } from '../session.ts';
+import { abort } from './abort.ts';
+import type { Breakable, Effect, Event, Outage, SourceRules, State } from './state.ts';
+
+/** Ends a session that broke: for another one where both hosts can, else for good. */
+function breakOff(state: Breakable, code: Code, detail: string): Step<State, Effect> {
+  const outage = isBreak(code) ? outageOf(state, code, detail) : null;
+  if (outage === null) return abort(state, code, detail);
+  return {
+    state: { kind: 'Reconnecting', plan: state.plan, outage },
+    effects: [{ kind: 'disarm' }, { kind: 'reconnect' }],
+  };
+}
+
+/** Null when there is nothing to go on with. */
+function outageOf(state: Breakable, code: Code, detail: string): Outage | null {
+  if ('outage' in state) return state.outage;
+  const { agreed, bandwidthBps, sessions } = state;
+  if (!agreed.resumes || sessions === SESSIONS_MAX) return null;
+  return { code, detail, bandwidthBps, sessions };
+}
+
+/** What all states have in common whose session may break. */
+export const breaks: Row<State, Event, Effect, Breakable> = {
+  peerClosed: {
+    to: ['Reconnecting', 'Aborting'],
+    run: (state, { code, detail }) => breakOff(state, code, detail),
+  },
+  failed: {
+    to: ['Reconnecting', 'Aborting'],
+    run: (state, { code, detail }) => breakOff(state, code, detail),
+  },
+  deadlinePassed: {
+    to: ['Reconnecting', 'Aborting'],
+    run: (state) =>
+      breakOff(state, state.kind === 'Connecting' ? 'PEER_UNREACHABLE' : 'PEER_SILENT', state.kind),
+  },
+};
+
+export const reconnect: SourceRules<'Reconnecting'> = {
+  Reconnecting: {
+    reconnectDue: {
+      to: ['Connecting'],
+      run: ({ plan, outage }, { nonce }) => ({
+        state: { kind: 'Connecting', plan: { ...plan, nonce }, outage },
+        effects: [{ kind: 'arm', deadline: 'connect' }, { kind: 'connect' }],
+      }),
+    },
+    reconnectGivenUp: {
+      to: ['Aborting'],
+      run: (state, { detail }) => {
+        const { outage } = state;
+        return abort(state, outage.code, `${outage.detail}; ${detail}`, 'say nothing');
+      },
+    },
+    // The end of what is ended.
+    peerClosed: { to: ['Reconnecting'], run: (state) => ({ state, effects: [] }) },
+    failed: {
+      to: ['Reconnecting', 'Aborting'],
+      run: (state, { code, detail }) =>
+        isBreak(code) ? { state, effects: [] } : abort(state, code, detail, 'say nothing'),
+    },
+  },
+};
