@@ -255,7 +255,9 @@ export class Pair {
         const { refusal } = this.#meddling;
         if (refusal !== undefined) return [{ kind: 'notAdmitted', code: refusal, detail: '' }];
         this.facts.destinationHolds = true;
-        return [{ kind: 'admitted', reservation: crypto.randomUUID(), ports: [7000], resume: null }];
+        return [
+          { kind: 'admitted', reservation: crypto.randomUUID(), ports: [7000], resume: null },
+        ];
       }
       case 'awaitRound':
         return [{ kind: 'roundReceived', round: effect.round, pages: 1024, tag: digest }];
