@@ -7,6 +7,9 @@ packages=(
   libstdc++6 # the pinned Node, koffi and lmdb are linked to it
   libgcc-s1  # likewise
   iproute2   # network namespaces of the tests
+  spin       # explores the model of the handover
+  gcc        # compiles what spin makes of it
+  libc6-dev  # likewise
 )
 
 installed() {
