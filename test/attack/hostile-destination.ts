@@ -36,6 +36,8 @@ export class HostileSession {
   #isOver = false;
   #memory: TestMemory | undefined;
   receiver: DataReceiver | undefined;
+  /** What HELLO_OK picks besides. */
+  features: readonly string[] = [];
   hello: MessageOf<'HELLO'> | undefined;
   offer: MessageOf<'OFFER'> | undefined;
 
@@ -100,7 +102,7 @@ export class HostileSession {
       suite: suites[0],
       encodings,
       channels,
-      features: [],
+      features: this.features,
       ...changes,
     };
   }
@@ -156,9 +158,9 @@ export class HostileSession {
     return this.receiver.ports;
   }
 
-  async accepted(): Promise<void> {
+  async accepted(resume: MessageOf<'ACCEPT'>['resume'] = null): Promise<void> {
     const ports = await this.offered();
-    this.send({ type: 'ACCEPT', reservation: randomUUID(), ports, resume: null });
+    this.send({ type: 'ACCEPT', reservation: randomUUID(), ports, resume });
   }
 
   /** Confirms every round until FINAL comes. */

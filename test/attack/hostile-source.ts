@@ -40,11 +40,13 @@ export class HostileSource {
   readonly host: HostIdentity;
   readonly socket: WebSocket;
   readonly conversation: Conversation;
-  readonly migrationId = uuidV7(Date.now(), realPorts.random.bytes(10));
+  readonly migrationId: string;
   readonly nonce = realPorts.random.bytes(32);
   readonly policyDigest = realPorts.random.bytes(48);
   readonly memory = new TestMemory(RAM_BYTES);
   readonly descriptor: VmDescriptor;
+  /** What HELLO offers besides. */
+  features: readonly string[] = [];
   readonly #threads = new Threads(0);
   readonly #received: Message[] = [];
   readonly #state: Buffer;
@@ -53,12 +55,18 @@ export class HostileSource {
   secret: SessionSecret | undefined;
   sender: DataSender | undefined;
 
-  private constructor(host: HostIdentity, socket: WebSocket, channel: ControlChannel) {
+  private constructor(
+    host: HostIdentity,
+    socket: WebSocket,
+    channel: ControlChannel,
+    before?: HostileSource,
+  ) {
+    this.migrationId = before?.migrationId ?? uuidV7(Date.now(), realPorts.random.bytes(10));
     this.host = host;
     this.socket = socket;
     const tpm = SoftwareTpm.create(realClock);
     const { endorsement } = tpm.publicKeys();
-    this.descriptor = {
+    this.descriptor = before?.descriptor ?? {
       vmId: randomUUID(),
       name: `hostile-${this.migrationId.slice(-8)}`,
       driver: 'ram',
@@ -94,8 +102,12 @@ export class HostileSource {
     );
   }
 
-  /** Connects to host-b with the certificate of `name`. */
-  static async connect(cluster: Cluster, name: string): Promise<HostileSource> {
+  /** Connects to host-b with the certificate of `name`: about a VM of its own, or that of `before`. */
+  static async connect(
+    cluster: Cluster,
+    name: string,
+    before?: HostileSource,
+  ): Promise<HostileSource> {
     const host = readIdentity(cluster.certs, name);
     const { listen } = cluster.get('host-b');
     const tls = tlsConnect({ ...clientOptions(host.identity, CONTROL_ALPN), ...listen });
@@ -106,7 +118,7 @@ export class HostileSource {
     await once(socket, 'open');
     socket.on('error', () => undefined);
     const channel = new ControlChannel(socket, tls, hostPeer(tls));
-    return new HostileSource(host, socket, channel);
+    return new HostileSource(host, socket, channel, before);
   }
 
   get subject(): Subject {
@@ -158,7 +170,7 @@ export class HostileSource {
       suites: ['aes-256-gcm+hmac-sha256'],
       encodings: ['zero', 'raw'],
       channels: 1,
-      features: [],
+      features: this.features,
       ...changes,
     };
   }

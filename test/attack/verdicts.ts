@@ -27,6 +27,16 @@ export class Verdicts {
       .map((line) => JSON.parse(line) as Verdict);
   }
 
+  /** How many connections have ended. */
+  get count(): number {
+    return this.#all().length;
+  }
+
+  /** Whether a connection was ended with `code`. */
+  has(code: string): boolean {
+    return this.#all().some((verdict) => verdict.code === code);
+  }
+
   /** What became of the next connection that host-b has not told of yet. */
   async next(): Promise<Verdict> {
     await eventually('host-b says how it ended', async () => {
