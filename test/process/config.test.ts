@@ -95,7 +95,7 @@ void test('a configuration that is not', async (t) => {
         suites: ['none'],
         attestation: { allow: ['hope'] },
         dataPorts: { from: 0, to: 8 },
-        limits: { incomingMax: '8', peerSilenceMs: 199, coming: 1 },
+        limits: { incomingMax: '8', peerSilenceMs: 199, reconnectMs: 3_600_001, coming: 1 },
         sampleGuest: 'yes',
       }),
       [
@@ -110,6 +110,7 @@ void test('a configuration that is not', async (t) => {
         'dataPorts.from: Too small: expected number to be >=1',
         'limits.incomingMax: Invalid input: expected number, received string',
         'limits.peerSilenceMs: Too small: expected number to be >=200',
+        'limits.reconnectMs: Too big: expected number to be <=3600000',
         'limits: Unrecognized key: "coming"',
         'sampleGuest: Invalid input: expected boolean',
       ],
