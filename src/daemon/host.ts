@@ -11,6 +11,7 @@ import { IncomingMigration } from '../migration/incoming.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
 import { HandoverCosts } from '../migration/handover-costs.ts';
 import { Handovers, type HandoverView } from '../migration/handover/handovers.ts';
+import type { Settlement } from '../migration/handover/handover.ts';
 import { receiveHandover, type Session } from '../migration/handover/reception.ts';
 import type { Inventory } from '../migration/inventory.ts';
 import { OutgoingMigration } from '../migration/outgoing.ts';
@@ -36,6 +37,8 @@ export interface HostParts {
   readonly threads: Threads;
   readonly identity: () => HostIdentity;
   readonly appraiser: () => Appraiser;
+  /** Told how each handover was settled. */
+  readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
 
 /** A migration of ours under way, with all that was said of it so far. */
@@ -68,6 +71,7 @@ export class Host {
       identity,
       peers: config.peers,
       silenceMs: config.limits.peerSilenceMs,
+      settled: parts.settled,
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
     this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
@@ -187,6 +191,7 @@ export class Host {
         store,
         clock,
         handovers: this.#handovers,
+        inventory: this.#parts.inventory,
         silenceMs: config.limits.peerSilenceMs,
         hostKey: () => identity().hostKey,
         sessionOf: (migrationId) => this.#sessionOf(migrationId),

@@ -65,6 +65,10 @@ async function run(config: Config): Promise<void> {
     threads,
     identity: () => identity,
     appraiser: () => appraiser,
+    settled: ({ migrationId, vm }, { outcome, code, detail }) => {
+      const level = code === 'TWO_LIVES' ? 'error' : 'info';
+      log[level]({ migration: migrationId, vm, outcome, code, detail }, 'handover settled');
+    },
   });
   host.recover(handovers);
   host.events.listen((event) => {

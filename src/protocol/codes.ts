@@ -116,6 +116,7 @@ export const CODES = {
   IN_DOUBT: entry('The other host does not answer, and both outcomes are possible.', 'Bring the other host back; nothing is lost meanwhile.', 'network', true, inDoubt),
   STATE_LOST: entry('The destination lost what it had received; the VM runs at the source.', 'Try again; see the log of the other host.', 'host', true),
   FENCED: entry('An operator stated that the other host was fenced; the VM was settled here.', 'Never let the fenced host come back with its memory.', 'operator', false),
+  TWO_LIVES: entry('Both hosts run this VM: an operator stated that one of them was fenced, and it was not.', 'Decide at once which one lives on, and delete the other with `migctl vm delete`.', 'operator', false, inDoubt),
   INTERNAL: entry('A defect of this program.', 'Report it with the log.', 'bug', false),
 } as const satisfies Record<string, CodeEntry>;
 

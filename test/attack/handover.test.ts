@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { test, type Test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
 import {
+  sayAborted,
   sayActivated,
   sayDeleted,
   sayReceipt,
@@ -298,7 +299,7 @@ void test('the source did not surrender: the destination destroys what it holds'
 void test('a prepared guest that dies is given up, on record and in words', async (t) => {
   await using it = await destinationInDoubt();
   const { memoryDir } = it.cluster.get('host-b');
-  for (const pid of guestProcesses(`${memoryDir}/${it.vm}`)) process.kill(Number(pid), 'SIGKILL');
+  kill(`${memoryDir}/${it.vm}`);
   await settles(t, it, { state: 'aborted', code: 'STATE_LOST' });
   const link = await HostileLink.connect(it.cluster, 'host-a', 'host-b');
   link.send({ type: 'RESOLVE', migrationId: it.subject.migrationId });
@@ -358,6 +359,71 @@ void test('an operator’s statement settles what is in doubt, and is kept', asy
     },
   );
 });
+
+void test('after a statement of fencing both hosts are back', async (t) => {
+  await t.test('a source whose guest is gone gives way to the newer life', async (t) => {
+    const made = await cluster('host-a');
+    await using _made = made;
+    await using destination = await HostileDestination.start(made);
+    await made.startHost('host-a');
+    await made.a.call('vm.create', smallGuest(VM, { memoryBytes: 4 * MiB }));
+    const migration = made.a.migrate(VM, 'host-b');
+    const session = await destination.session();
+    await session.finished();
+    const { subject } = session;
+    await session[Symbol.asyncDispose]();
+    t.match(await migration, { outcome: 'failed' });
+    const tell = async (word: Say) => {
+      const link = await HostileLink.connect(made, 'host-b', 'host-a');
+      link.send({ type: 'RESOLVE', migrationId: subject.migrationId });
+      link.say(word);
+      return link.next();
+    };
+    t.match(await tell(sayActivated(subject)), { type: 'ABORT' }, 'not while its own lives');
+    await runsOn(t, made.a, VM);
+    kill(`${made.get('host-a').memoryDir}/${VM}`);
+    await eventually('lost', async () => (await made.a.show(VM)).state === 'lost');
+    t.match(await tell(sayActivated({ ...subject, epoch: 7 })), { type: 'ABORT' }, 'of no other');
+    t.match(await tell(sayActivated(subject)), { type: 'DELETED' });
+    t.match(await made.a.show(VM), { state: 'gone', movedTo: 'host-b' });
+    await isClean(t, made, 'host-a', VM);
+  });
+  for (const guest of ['lives', 'is gone'] as const) {
+    await t.test(
+      `a destination whose guest ${guest}, and a source that took it back`,
+      async (t) => {
+        await using it = await destinationInDoubt();
+        const { migrationId } = it.subject;
+        await (await it.links.asked(migrationId)).expect('DONE');
+        await fence(it);
+        const back = await HostileLink.connect(it.cluster, 'host-a', 'host-b');
+        back.send({ type: 'RESOLVE', migrationId });
+        back.say(sayToken(matterOf(it.subject, it.digest)));
+        await back.expect('ACTIVATED');
+        if (guest === 'is gone') kill(`${it.cluster.get('host-b').memoryDir}/${it.vm}`);
+        await eventually('as it is', async () => {
+          const { state } = await it.api.show(it.vm);
+          return state === (guest === 'lives' ? 'running' : 'lost');
+        });
+        back.say(sayAborted(migrationId, 'source', 'FENCED'));
+        if (guest === 'is gone') {
+          t.match(await back.next(), { type: 'ABORT', code: 'FENCED' });
+          await isClean(t, it.cluster, 'host-b', it.vm);
+        } else {
+          t.equal(await back.next(), undefined);
+          t.match(await it.api.show(it.vm), { state: 'running', epoch: 2 });
+          const said = it.cluster.get('host-b').log.filter((line) => line.includes('TWO_LIVES'));
+          t.equal(said.length, 1, 'and it is said loudly');
+        }
+      },
+    );
+  }
+});
+
+/** Ends the guest that lives in a folder, as the kernel would. */
+function kill(memoryDir: string): void {
+  for (const pid of guestProcesses(memoryDir)) process.kill(Number(pid), 'SIGKILL');
+}
 
 const deleted = (subject: Subject): Say =>
   sayDeleted(subject, { stateDigest: randomBytes(48), filesDestroyed: 2, bytesOverwritten: 2 });

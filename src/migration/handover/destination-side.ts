@@ -49,6 +49,10 @@ export function destinationSide(
         await store.write(certified(entry().migration, { facts, statement, signature }));
         return { kind: 'filed' };
       }
+      case 'inspectGuest': {
+        const found = await inventory.find(entry().vm.name);
+        return { kind: found === 'gone' ? 'lost' : 'guestLives' };
+      }
       case 'discard': {
         const now = entry();
         await inventory.destroy(now.vm.name);

@@ -62,6 +62,8 @@ export interface HandoverUnderWay {
   /** Why the other host's word is missing; undefined when it is not. */
   readonly cause: Cause | undefined;
   readonly settled: Promise<Settlement>;
+  /** Resolves when it is known which host runs the VM. */
+  readonly decided: Promise<void>;
   /** Resolves when the other host's word is missing for longer than an operator may wait. */
   readonly unanswered: Promise<void>;
   /** Goes on with a link that the other host opened. */
@@ -90,6 +92,7 @@ export class Handover<
   readonly #backOff: BackOff;
   readonly #stopped = new AbortController();
   readonly #settled = Promise.withResolvers<Settlement>();
+  readonly #decided = Promise.withResolvers<void>();
   readonly #unanswered = Promise.withResolvers<void>();
   readonly #answer: Deadline;
   readonly #migrationId: string;
@@ -140,6 +143,10 @@ export class Handover<
 
   get settled(): Promise<Settlement> {
     return this.#settled.promise;
+  }
+
+  get decided(): Promise<void> {
+    return this.#decided.promise;
   }
 
   get unanswered(): Promise<void> {
@@ -208,6 +215,7 @@ export class Handover<
 
   #entered(state: State): void {
     if ('cause' in state) this.#cause = state.cause;
+    if (DECIDED.has(state.kind)) this.#decided.resolve();
     if (!ASKING.has(state.kind)) {
       this.#answer.disarm();
       this.#isUnanswered = false;
@@ -281,6 +289,13 @@ const ASKING: ReadonlySet<string> = new Set([
   'AwaitingDeletion',
   'InDoubt',
   'Uncertified',
+]);
+
+const DECIDED: ReadonlySet<string> = new Set([
+  'AwaitingDeletion',
+  'Uncertified',
+  'Deleting',
+  'Settled',
 ]);
 
 /** Whether a handover in that state waits for the other host without a link to it. */

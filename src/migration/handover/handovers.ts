@@ -14,7 +14,13 @@ import { Conversation } from '../conversation.ts';
 import type { Inventory } from '../inventory.ts';
 import { subjectOf } from '../journal.ts';
 import { destinationSide } from './destination-side.ts';
-import { Handover, isAlone, type HandoverPorts, type HandoverUnderWay } from './handover.ts';
+import {
+  Handover,
+  isAlone,
+  type HandoverPorts,
+  type HandoverUnderWay,
+  type Settlement,
+} from './handover.ts';
 import { sourceSide } from './source-side.ts';
 
 export interface HandoverParts {
@@ -26,6 +32,8 @@ export interface HandoverParts {
   /** Addresses of the other hosts, by name. */
   readonly peers: Readonly<Record<string, string>>;
   readonly silenceMs: number;
+  /** Told of every end. */
+  readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
 
 /** What a session leaves to the handover. */
@@ -123,7 +131,12 @@ export class Handovers {
   async fence(migrationId: string, operator: string): Promise<void> {
     const handover = this.#underWay.get(migrationId);
     if (handover === undefined) throw new MigError('MIGRATION_UNKNOWN', 'it is not in doubt');
-    handover.fence({ operator, atMs: this.#parts.clock.wall() });
+    const { store, inventory, clock } = this.#parts;
+    const { vm = '', direction } = store.migration(migrationId) ?? {};
+    if (direction === 'outgoing' && (await inventory.find(vm)) === 'gone') {
+      throw new MigError('VM_STATE', 'nothing of it is left here that could run');
+    }
+    handover.fence({ operator, atMs: clock.wall() });
     await this.#answered(handover);
   }
 
@@ -145,7 +158,7 @@ export class Handovers {
   async #answered(handover: HandoverUnderWay): Promise<void> {
     const limit = Promise.withResolvers<void>();
     const timer = this.#parts.clock.after(IN_DOUBT_ANSWER_MS_MAX, () => limit.resolve());
-    await Promise.race([handover.settled, limit.promise]);
+    await Promise.race([handover.decided, limit.promise]);
     timer.cancel();
   }
 
@@ -176,8 +189,14 @@ export class Handovers {
       },
     );
     this.#underWay.set(migrationId, handover);
-    void handover.settled.then(() => this.#underWay.delete(migrationId));
+    void this.#forget(record, handover);
     return handover;
+  }
+
+  async #forget(record: MigrationRecord, handover: HandoverUnderWay): Promise<void> {
+    const settlement = await handover.settled;
+    this.#underWay.delete(record.migrationId);
+    this.#parts.settled(record, settlement);
   }
 
   async #connect(other: string, signal: AbortSignal): Promise<Conversation> {

@@ -5,12 +5,15 @@
 import { sign, type KeyObject } from 'node:crypto';
 import { EARLY_WORDS_MAX, HANDOVER_WORD_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
-import { lastWord } from './last-word.ts';
+import type { Say } from '../../protocol/handover/matter.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { MigrationRecord, RecordStore } from '../../store/records.ts';
 import type { ControlChannel } from '../../transport/control.ts';
 import { Conversation } from '../conversation.ts';
+import type { Inventory } from '../inventory.ts';
+import { concede } from './concession.ts';
 import type { Handovers } from './handovers.ts';
+import { lastWord } from './last-word.ts';
 
 /** A session that still holds on to a connection which the other host has left. */
 export interface Session {
@@ -24,6 +27,7 @@ export interface Session {
 export interface ReceptionParts {
   readonly store: RecordStore;
   readonly handovers: Handovers;
+  readonly inventory: Inventory;
   readonly clock: Clock;
   readonly silenceMs: number;
   readonly hostKey: () => KeyObject;
@@ -88,17 +92,23 @@ async function answer(
   return (message) => handover.hear(message);
 }
 
-/** Whatever is said, the answer is the last word. */
+/** Whatever is said, the answer is the last word: which an activation may change once more. */
 function settled(
-  { hostKey, clock }: ReceptionParts,
+  parts: ReceptionParts,
   link: Conversation,
   record: MigrationRecord,
 ): Hear | undefined {
   const word = lastWord(record);
   if (word === undefined) return undefined;
-  const hear = () =>
-    link.send({ ...word.message, signature: sign(null, word.statement, hostKey()) });
-  const limit = clock.after(HANDOVER_WORD_MS_MAX, () => link.close());
+  const say = ({ message, statement }: Say) =>
+    link.send({ ...message, signature: sign(null, statement, parts.hostKey()) });
+  const reply = async (message: Message): Promise<void> => {
+    const conceded =
+      message.type === 'ACTIVATED' ? await concede(parts, link, record, message) : undefined;
+    say(conceded ?? word);
+  };
+  const hear = (message: Message) => void reply(message).catch(() => link.close());
+  const limit = parts.clock.after(HANDOVER_WORD_MS_MAX, () => link.close());
   const ended = () => limit.cancel();
   link.passTo({ message: hear, broken: () => link.close(), closed: ended });
   return hear;

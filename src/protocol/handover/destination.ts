@@ -42,6 +42,8 @@ export type DestinationState =
       readonly deletion: Deletion;
       readonly signature: Uint8Array;
     }
+  /** The source says that it has taken the VM back, by an operator's statement. */
+  | { readonly kind: 'Contradicted'; readonly matter: Matter }
   | { readonly kind: 'Discarding'; readonly matter: Matter; readonly code: Code }
   | Settled;
 
@@ -51,6 +53,7 @@ export type DestinationDone =
   | { readonly kind: 'activeRecorded' }
   | { readonly kind: 'guestStarted' }
   | { readonly kind: 'filed' }
+  | { readonly kind: 'guestLives' }
   | { readonly kind: 'discarded' };
 
 /** What is done to the guest and the records. */
@@ -64,6 +67,8 @@ export type DestinationWork =
       readonly statement: Uint8Array;
       readonly signature: Uint8Array;
     }
+  /** Is our guest gone? `lost` or `guestLives`. */
+  | { readonly kind: 'inspectGuest' }
   /** Destroy what was received, write the end, sync; then `discarded`. */
   | { readonly kind: 'discard'; readonly code: Code };
 
@@ -109,10 +114,12 @@ const uncertified = ({ matter }: Of): Next => ({
   effects: [{ kind: 'disarm' }, { kind: 'part' }, { kind: 'retryLater' }],
 });
 
-const settled = ({ matter }: Of, detail: string): Next => ({
-  state: { kind: 'Settled', matter, outcome: 'active', code: null, detail },
+const settled = ({ matter }: Of, code: Code | null): Next => ({
+  state: { kind: 'Settled', matter, outcome: 'active', code, detail: '' },
   effects: [{ kind: 'disarm' }, { kind: 'settle' }],
 });
+
+const twoLives = (state: Of): Next => settled(state, 'TWO_LIVES');
 
 /** What the source may say to one that is prepared. */
 const wordsToPrepared = {
@@ -163,10 +170,20 @@ const wordsToActive = {
       };
     },
   },
-  // It never surrendered: only an operator's statement can have made us active. Asking ends.
+  // Only an operator's statement can have led to this. Of two records the one with the lower epoch
+  // gives way, and only when its guest is gone: ours, if the source took the VM back.
   ABORT: {
-    to: ['Settled'],
-    run: (state) => settled(state, 'the source says that it did not surrender'),
+    to: ['Contradicted', 'Settled', 'Uncertified'],
+    run: (state, { message: { code, signature } }) => {
+      const { matter } = state;
+      const statement = abortStatement(matter.subject.migrationId, 'source', code);
+      if (!matter.signedByPeer(statement, signature)) return uncertified(state);
+      if (code !== 'FENCED') return twoLives(state);
+      return {
+        state: { kind: 'Contradicted', matter },
+        effects: [{ kind: 'disarm' }, { kind: 'inspectGuest' }],
+      };
+    },
   },
   UNKNOWN: { to: ['Uncertified'], run: uncertified },
 } satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
@@ -242,7 +259,7 @@ export const DESTINATION_HANDOVER: DestinationRules = {
   },
 
   Filing: {
-    filed: { to: ['Settled'], run: (state) => settled(state, '') },
+    filed: { to: ['Settled'], run: (state) => settled(state, null) },
     failed: { to: ['Filing'], run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }) },
     due: {
       to: ['Filing'],
@@ -258,6 +275,12 @@ export const DESTINATION_HANDOVER: DestinationRules = {
         ],
       }),
     },
+  },
+
+  Contradicted: {
+    lost: { to: ['Discarding'], run: ({ matter }) => discard(matter, 'FENCED') },
+    guestLives: { to: ['Settled'], run: twoLives },
+    failed: { to: ['Uncertified'], run: uncertified },
   },
 
   Discarding: {

@@ -1,0 +1,38 @@
+/**
+ * The destination runs a VM that this host never surrendered: an operator stated that we were off. Where
+ * our guest is gone nothing can run that epoch here any more, and what is left of it is destroyed in
+ * order; where it lives, the statement was wrong, and neither host can mend that.
+ */
+import { sign, verify } from 'node:crypto';
+import { sayDeleted, type Say } from '../../protocol/handover/matter.ts';
+import type { MessageOf } from '../../protocol/messages.ts';
+import { activatedStatement, type Subject } from '../../protocol/statement.ts';
+import type { MigrationRecord } from '../../store/records.ts';
+import type { Conversation } from '../conversation.ts';
+import { gone } from '../journal.ts';
+import { entryOf } from './entry.ts';
+import type { ReceptionParts } from './reception.ts';
+
+/** The word to answer with; undefined when there is nothing to concede. */
+export async function concede(
+  { store, inventory, hostKey }: ReceptionParts,
+  link: Conversation,
+  record: MigrationRecord,
+  { signature: activation }: MessageOf<'ACTIVATED'>,
+): Promise<Say | undefined> {
+  if (record.direction !== 'outgoing' || record.state !== 'aborted') return undefined;
+  const { vm } = entryOf(store, record.migrationId);
+  const { migrationId, from, to } = record;
+  // A VM that was taken back, or went on since, has another epoch: that activation is not of it.
+  const subject: Subject = { migrationId, vmId: vm.vmId, epoch: vm.epoch, from, to };
+  if (vm.state !== 'active') return undefined;
+  if (!verify(null, activatedStatement(subject), link.peer.publicKey, activation)) return undefined;
+  if (inventory.isClaimed(vm.name) || (await inventory.find(vm.name)) !== 'gone') return undefined;
+  const facts = await inventory.destroy(vm.name);
+  const say = sayDeleted(subject, facts);
+  const { statement } = say;
+  const proof = { activation, facts, statement, signature: sign(null, statement, hostKey()) };
+  const handover = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest: new Uint8Array(48) };
+  await store.write(gone({ vm, migration: { ...record, handover } }, proof));
+  return say;
+}
