@@ -35,7 +35,7 @@ const whole = (directory: string) => ({
   suites: ['chacha20-poly1305+hmac-sha256'],
   attestation: { allow: ['software'] },
   dataPorts: { from: 7100, to: 7199 },
-  limits: { incomingMax: 2, memoryBytesMax: 1e9, peerSilenceMs: 5000 },
+  limits: { incomingMax: 2, memoryBytesMax: 1e9, peerSilenceMs: 5000, reconnectMs: 0 },
   metrics: '127.0.0.1:7004',
   verify: true,
   sampleGuest: false,
