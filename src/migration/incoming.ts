@@ -426,6 +426,9 @@ export class IncomingMigration implements Resumable {
       return await this.#clear(code, detail);
     } finally {
       this.#admitted?.release();
+      // An end that could not be written: the record says PREPARED, and is what counts.
+      const left = this.#ports.store.migration(this.#record?.migrationId ?? '');
+      if (left !== undefined && isUnsettled(left)) this.#ports.handovers.recover(left);
     }
   }
 
@@ -475,9 +478,6 @@ export class IncomingMigration implements Resumable {
   async #finish(result: IncomingResult): Promise<void> {
     await this.#receiver?.close();
     if (!this.#isAbandoning) this.#admitted?.release();
-    // An end that could not be written: the record says PREPARED, and is what counts.
-    const left = this.#ports.store.migration(result.migrationId);
-    if (left !== undefined && isUnsettled(left)) this.#ports.handovers.recover(left);
     this.#conversation.close();
     this.#sessionEnded.resolve();
     this.#finished.resolve(result);

@@ -1,7 +1,7 @@
 /** How long a migration whose session broke is tried to be gone on with, and how often. */
 import { RECONNECT_WAIT_MS_MAX } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import { BackOff } from './handover/back-off.ts';
+import { BackOff } from './back-off.ts';
 
 interface Ports {
   readonly clock: Clock;

@@ -34,6 +34,7 @@ import { OutgoingTransfer } from './outgoing-transfer.ts';
 import type { DeletionCertificateView, MigrationEvent, MigrationResult } from './report.ts';
 import { Deadline, Runner } from './runner.ts';
 import { Telemetry } from './telemetry.ts';
+import { writeAtLast } from './write-at-last.ts';
 
 const DEADLINE_MS: { readonly [K in Named]: number } = {
   connect: CONNECT_MS_MAX,
@@ -92,6 +93,7 @@ export class OutgoingMigration {
   #session: OutgoingSession;
   #release = (): void => undefined;
   #isAbandoning = false;
+  #mayBeSurrendered = false;
 
   constructor(
     ports: OutgoingPorts,
@@ -304,6 +306,7 @@ export class OutgoingMigration {
       const { receipt, statement } = effect;
       const token = this.#sign(statement);
       const entry = { vm: this.#vm, migration: this.#record };
+      this.#mayBeSurrendered = true;
       await this.#ports.store.write(surrendered(entry, effect, { receipt, token }));
       return { kind: 'surrendered' };
     } catch (thrown) {
@@ -328,27 +331,35 @@ export class OutgoingMigration {
     this.#conclude(endOf(settled, handover.cause));
   }
 
+  /** The name is free when the end is on disk, which may take longer than this. */
   async #abandon(code: Code, detail: string): Promise<Event> {
     this.#isAbandoning = true;
-    try {
-      return await this.#putBack(code, detail);
-    } finally {
-      this.#release();
-    }
-  }
-
-  async #putBack(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
     this.#outage.giveUp();
     this.#session.leave();
     await this.#transfer.close();
     await underWay;
+    const written = this.#writeAborted(code, detail);
+    // A surrender that could not be written may be on disk all the same: until the abort is, another
+    // daemon of ours would hand the VM over. Otherwise it need not stand still for a disk.
+    if (this.#mayBeSurrendered) await written;
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
     await this.#guest.untrackDirty().catch(() => undefined);
     await this.#guest.resume().catch(() => undefined);
-    const change = { vm: this.#vm, ...aborted(this.#record, code, detail) };
-    await this.#ports.store.write(change).catch(() => undefined);
+    void written.then(() => this.#release());
     return { kind: 'abandoned' };
+  }
+
+  #writeAborted(code: Code, detail: string): Promise<void> {
+    const { store } = this.#ports;
+    const change = () => ({
+      vm: this.#vm,
+      ...aborted(store.migration(this.migrationId) ?? this.#record, code, detail),
+    });
+    // What is not even on record as begun owes nobody an end.
+    return store.migration(this.migrationId) === undefined
+      ? store.write(change()).catch(() => undefined)
+      : writeAtLast(this.#ports, change);
   }
 
   #end(): undefined {

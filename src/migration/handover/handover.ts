@@ -18,8 +18,8 @@ import type {
 import type { Step } from '../../protocol/machine.ts';
 import type { Message, MessageType } from '../../protocol/messages.ts';
 import type { Conversation } from '../conversation.ts';
+import { BackOff } from '../back-off.ts';
 import { Deadline, Runner } from '../runner.ts';
-import { BackOff } from './back-off.ts';
 
 /** What a handover needs of its host, whichever side it is. */
 export interface HandoverPorts {

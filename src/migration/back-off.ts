@@ -1,7 +1,7 @@
 /** Waits that double, so that a host that is away is asked often at first and never hammered. */
-import { BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from '../../base/limits.ts';
-import type { Clock, Random } from '../../base/ports.ts';
-import { Deadline } from '../runner.ts';
+import { BACK_OFF_MS_MAX, BACK_OFF_MS_MIN } from '../base/limits.ts';
+import type { Clock, Random } from '../base/ports.ts';
+import { Deadline } from './runner.ts';
 
 export class BackOff {
   readonly #deadline: Deadline;
