@@ -119,7 +119,14 @@ export class Inventory {
   claim(name: string, taken: 'VM_MIGRATING' | 'NAME_TAKEN'): Disposable {
     if (this.#claimed.has(name)) throw new MigError(taken, name);
     this.#claimed.add(name);
-    return { [Symbol.dispose]: () => void this.#claimed.delete(name) };
+    // Once: a later holder's claim is not ours to end.
+    let isOurs = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isOurs) this.#claimed.delete(name);
+        isOurs = false;
+      },
+    };
   }
 
   /** Whether a VM of that name is here, in whatever state but gone. */
