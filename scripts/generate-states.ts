@@ -22,7 +22,7 @@ const MACHINES: Readonly<Record<string, Documented>> = {
     table: SOURCE_RULES,
     otherwise: `Every other pair has one answer (\`src/protocol/source/machine.ts\`): a message out of order, a
 failure, a closed connection, a deadline or a request to cancel aborts the migration in every state
-before Surrendering, with the code of what happened and what was expected, and leads to Aborting.
+before Surrendering that has no rule for it, with the code of what happened and what was expected, and leads to Aborting.
 While it is Surrendering nothing else counts, and from HandedOver on the handover has its own machine.
 Aborting and Ended ignore what still comes.`,
   },
@@ -31,8 +31,8 @@ Aborting and Ended ignore what still comes.`,
     table: DESTINATION_RULES,
     otherwise: `Every other pair has one answer (\`src/protocol/destination/machine.ts\`): a message out of order,
 a failure, a closed connection, a deadline or a stopping daemon aborts the migration in every state
-before HandedOver and leads to Aborting. From HandedOver on the handover has its own machine. Aborting
-and Ended ignore what still comes.`,
+before HandedOver that has no rule for it, and leads to Aborting. From HandedOver on the handover has its
+own machine. PassedOn, Aborting and Ended ignore what still comes.`,
   },
   'source-handover': {
     rules: 'src/protocol/handover/source.ts',
