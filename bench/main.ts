@@ -2,12 +2,14 @@
 import { downtime } from './downtime.ts';
 import { fixedCost } from './fixed-cost.ts';
 import { publish, type Report } from './report.ts';
+import { resume } from './resume.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHMARKS: Readonly<Record<string, () => Promise<Report>>> = {
   throughput,
   downtime,
   'fixed-cost': fixedCost,
+  resume,
 };
 
 const asked = process.argv.slice(2);
