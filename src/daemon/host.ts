@@ -307,23 +307,20 @@ export class Host {
       outcome: null,
       code: null,
     }));
-    const sessions = [...outgoing, ...incoming];
-    const listed = new Set(sessions.map(({ migrationId }) => migrationId));
-    const alone = this.handovers
-      .filter(({ record, state }) => !listed.has(record.migrationId) && state !== 'Uncertified')
-      .map(({ record, state, doubt }) => ({
-        migrationId: record.migrationId,
-        vm: record.vm,
-        from: record.from,
-        to: record.to,
-        direction: record.direction,
-        phase: doubt === null ? state : 'in-doubt',
-        round: 0,
-        startedAtMs: record.startedAtMs,
-        outcome: null,
-        code: doubt?.code ?? null,
-      }));
-    return [...sessions, ...alone];
+    const rows = new Map<string, MigrationView>(
+      [...outgoing, ...incoming].map((row) => [row.migrationId, row]),
+    );
+    for (const { record, state, doubt } of this.handovers) {
+      const { migrationId, vm, from, to, direction, startedAtMs } = record;
+      const session = rows.get(migrationId);
+      // What only lacks the source's farewell runs here: it is over.
+      if (session === undefined && state === 'Uncertified') continue;
+      const phase = doubt === null ? (session?.phase ?? state) : 'in-doubt';
+      const code = doubt?.code ?? null;
+      const whose = { migrationId, vm, from, to, direction, startedAtMs };
+      rows.set(migrationId, { ...whose, phase, round: session?.round ?? 0, outcome: null, code });
+    }
+    return [...rows.values()];
   }
 
   /** Takes nothing new, ends what may be ended, waits for the rest. Resolves when none is left. */

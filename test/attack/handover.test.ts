@@ -1,135 +1,23 @@
 /**
  * A host with the very certificate of the other end lies on the links of a handover, and others try
- * to be heard. Nothing settles a handover but the other host's own word, or an operator's statement.
+ * to be heard. Nothing settles a handover but the other host's own word.
  */
 import { randomBytes } from 'node:crypto';
-import { test, type Test } from 'tap';
-import { MiB } from '../../src/base/units.ts';
+import { test } from 'tap';
 import {
-  sayAborted,
   sayActivated,
   sayDeleted,
   sayReceipt,
   sayToken,
   type Say,
 } from '../../src/protocol/handover/matter.ts';
-import { finalStatement, receiptStatement, type Subject } from '../../src/protocol/statement.ts';
-import { Cluster, freePort, smallGuest, type Api } from '../process/cluster.ts';
-import { eventually, guestProcesses, isClean, runsOn } from '../process/refusal.ts';
-import { HostileDestination } from './hostile-destination.ts';
-import {
-  destinationAborted,
-  HostileHost,
-  HostileLink,
-  matterOf,
-  sourceAborted,
-  type Links,
-} from './hostile-link.ts';
-import { HostileSource } from './hostile-source.ts';
+import type { Subject } from '../../src/protocol/statement.ts';
+import { isClean, runsOn } from '../process/refusal.ts';
+import { destinationAborted, HostileLink, matterOf, sourceAborted } from './hostile-link.ts';
+import { destinationInDoubt, isKept, kill, settles, sourceInDoubt, VM } from './in-doubt.ts';
 
-const VM = 'vm1';
 const OTHER = '01890000-0000-7000-8000-000000000000';
 const signature = randomBytes(64);
-
-/** One handover in doubt at a real host, and its other end. */
-interface InDoubt extends AsyncDisposable {
-  readonly cluster: Cluster;
-  readonly subject: Subject;
-  readonly digest: Uint8Array;
-  readonly vm: string;
-  readonly api: Api;
-  readonly links: Links;
-  /** From now on the other end does not answer any more. */
-  readonly silence: () => Promise<void>;
-}
-
-/** Hosts a, b and a third with a valid certificate; only `running` is real. */
-async function cluster(running: string): Promise<Cluster> {
-  const made = Cluster.empty();
-  for (const name of ['host-a', 'host-b', 'host-c']) {
-    made.pki.issue(name, 'host');
-    made.peers[name] = `127.0.0.1:${await freePort()}`;
-  }
-  if (running === 'host-b') await made.startHost(running);
-  return made;
-}
-
-/** host-a has surrendered to a destination that does not answer. */
-async function sourceInDoubt(): Promise<InDoubt> {
-  const made = await cluster('host-a');
-  const destination = await HostileDestination.start(made);
-  await made.startHost('host-a');
-  await made.a.call('vm.create', smallGuest(VM, { memoryBytes: 4 * MiB }));
-  void made.a.migrate(VM, 'host-b').catch(() => undefined);
-  const session = await destination.session();
-  const { transcriptDigest: digest } = await session.finished();
-  const { subject } = session;
-  session.send({ type: 'DONE', signature: session.sign(receiptStatement(subject, digest)) });
-  await session.expect('SURRENDER');
-  await session[Symbol.asyncDispose]();
-  return {
-    cluster: made,
-    subject,
-    digest,
-    vm: VM,
-    api: made.a,
-    links: destination.links,
-    silence: () => destination[Symbol.asyncDispose](),
-    [Symbol.asyncDispose]: async () => {
-      await destination[Symbol.asyncDispose]();
-      await made[Symbol.asyncDispose]();
-    },
-  };
-}
-
-/** host-b is prepared for a source that does not answer. */
-async function destinationInDoubt(): Promise<InDoubt> {
-  const made = await cluster('host-b');
-  const other = await HostileHost.start(made, 'host-a');
-  const source = await HostileSource.connect(made, 'host-a');
-  const { transcriptDigest: digest, stateBytes } = await source.everything();
-  const { subject } = source;
-  const none = new Uint8Array(0);
-  source.send({
-    type: 'FINAL',
-    round: 1,
-    transcriptDigest: digest,
-    stateBytes,
-    memoryDigest: none,
-    signature: source.sign(finalStatement(subject, digest, stateBytes, none)),
-  });
-  await source.expect('DONE');
-  await source[Symbol.asyncDispose]();
-  return {
-    cluster: made,
-    subject,
-    digest,
-    vm: source.descriptor.name,
-    api: made.b,
-    links: other.links,
-    silence: () => other[Symbol.asyncDispose](),
-    [Symbol.asyncDispose]: async () => {
-      await other[Symbol.asyncDispose]();
-      await made[Symbol.asyncDispose]();
-    },
-  };
-}
-
-/** Kept, standing still, and said to be in doubt. */
-async function isKept(t: Test, { api, vm }: InDoubt, state: 'held' | 'incoming'): Promise<void> {
-  t.match(await api.show(vm), { state: 'in-doubt', guest: { state } });
-}
-
-const stateAtEnd = (it: InDoubt): Promise<{ state: string; code: string | null }[]> =>
-  it.api.call('status', { migrationId: it.subject.migrationId });
-
-async function settles(t: Test, it: InDoubt, end: object): Promise<void> {
-  await eventually('settled', async () => {
-    const [row] = await stateAtEnd(it);
-    return row !== undefined && 'state' in row && !/surrendered|prepared/.test(row.state);
-  });
-  t.match((await stateAtEnd(it))[0], end);
-}
 
 void test('a source in doubt believes nothing but its destination', async (t) => {
   await using it = await sourceInDoubt();
@@ -307,123 +195,6 @@ void test('a prepared guest that dies is given up, on record and in words', asyn
   t.match(await link.next(), { type: 'ABORT', code: 'STATE_LOST' });
   await isClean(t, it.cluster, 'host-b', it.vm);
 });
-
-/** As soon as it is seen that the other end is not there. */
-async function fence(it: InDoubt): Promise<unknown> {
-  const { migrationId } = it.subject;
-  await it.silence();
-  let row: unknown;
-  await eventually('not there', async () => {
-    row = await it.api.call('resolve', { migrationId, peerFenced: true }).catch(() => undefined);
-    return row !== undefined;
-  });
-  return row;
-}
-
-void test('an operator’s statement settles what is in doubt, and is kept', async (t) => {
-  await t.test('at the source: it runs again, with an epoch of its own', async (t) => {
-    await using it = await sourceInDoubt();
-    const { migrationId } = it.subject;
-    const link = await it.links.asked(migrationId);
-    await link.expect('SURRENDER');
-    await t.rejects(it.api.call('resolve', { migrationId, peerFenced: true }), {
-      code: 'VM_STATE',
-    });
-    const fenced = await fence(it);
-    t.match(fenced, {
-      state: 'aborted',
-      outcome: 'failed',
-      code: 'FENCED',
-      fencing: { operator: String, atMs: Number },
-    });
-    t.match(await it.api.show(VM), { state: 'running', epoch: 3 });
-    await runsOn(t, it.api, VM);
-    await t.rejects(it.api.call('resolve', { migrationId, peerFenced: true }), {
-      code: 'MIGRATION_UNKNOWN',
-    });
-  });
-  await t.test(
-    'at the destination: it runs, and the source hears it when it is back',
-    async (t) => {
-      await using it = await destinationInDoubt();
-      const { migrationId } = it.subject;
-      const link = await it.links.asked(migrationId);
-      await link.expect('DONE');
-      const fenced = await fence(it);
-      t.match(fenced, { state: 'active', fencing: { operator: String } });
-      t.match(await it.api.show(it.vm), { state: 'running', epoch: 2 });
-      const back = await HostileLink.connect(it.cluster, 'host-a', 'host-b');
-      back.send({ type: 'RESOLVE', migrationId });
-      back.say(sayToken(matterOf(it.subject, it.digest)));
-      await back.expect('ACTIVATED');
-    },
-  );
-});
-
-void test('after a statement of fencing both hosts are back', async (t) => {
-  await t.test('a source whose guest is gone gives way to the newer life', async (t) => {
-    const made = await cluster('host-a');
-    await using _made = made;
-    await using destination = await HostileDestination.start(made);
-    await made.startHost('host-a');
-    await made.a.call('vm.create', smallGuest(VM, { memoryBytes: 4 * MiB }));
-    const migration = made.a.migrate(VM, 'host-b');
-    const session = await destination.session();
-    await session.finished();
-    const { subject } = session;
-    await session[Symbol.asyncDispose]();
-    t.match(await migration, { outcome: 'failed' });
-    const tell = async (word: Say) => {
-      const link = await HostileLink.connect(made, 'host-b', 'host-a');
-      link.send({ type: 'RESOLVE', migrationId: subject.migrationId });
-      link.say(word);
-      return link.next();
-    };
-    t.match(await tell(sayActivated(subject)), { type: 'ABORT' }, 'not while its own lives');
-    await runsOn(t, made.a, VM);
-    kill(`${made.get('host-a').memoryDir}/${VM}`);
-    await eventually('lost', async () => (await made.a.show(VM)).state === 'lost');
-    t.match(await tell(sayActivated({ ...subject, epoch: 7 })), { type: 'ABORT' }, 'of no other');
-    t.match(await tell(sayActivated(subject)), { type: 'DELETED' });
-    t.match(await made.a.show(VM), { state: 'gone', movedTo: 'host-b' });
-    await isClean(t, made, 'host-a', VM);
-  });
-  for (const guest of ['lives', 'is gone'] as const) {
-    await t.test(
-      `a destination whose guest ${guest}, and a source that took it back`,
-      async (t) => {
-        await using it = await destinationInDoubt();
-        const { migrationId } = it.subject;
-        await (await it.links.asked(migrationId)).expect('DONE');
-        await fence(it);
-        const back = await HostileLink.connect(it.cluster, 'host-a', 'host-b');
-        back.send({ type: 'RESOLVE', migrationId });
-        back.say(sayToken(matterOf(it.subject, it.digest)));
-        await back.expect('ACTIVATED');
-        if (guest === 'is gone') kill(`${it.cluster.get('host-b').memoryDir}/${it.vm}`);
-        await eventually('as it is', async () => {
-          const { state } = await it.api.show(it.vm);
-          return state === (guest === 'lives' ? 'running' : 'lost');
-        });
-        back.say(sayAborted(migrationId, 'source', 'FENCED'));
-        if (guest === 'is gone') {
-          t.match(await back.next(), { type: 'ABORT', code: 'FENCED' });
-          await isClean(t, it.cluster, 'host-b', it.vm);
-        } else {
-          t.equal(await back.next(), undefined);
-          t.match(await it.api.show(it.vm), { state: 'running', epoch: 2 });
-          const said = it.cluster.get('host-b').log.filter((line) => line.includes('TWO_LIVES'));
-          t.equal(said.length, 1, 'and it is said loudly');
-        }
-      },
-    );
-  }
-});
-
-/** Ends the guest that lives in a folder, as the kernel would. */
-function kill(memoryDir: string): void {
-  for (const pid of guestProcesses(memoryDir)) process.kill(Number(pid), 'SIGKILL');
-}
 
 const deleted = (subject: Subject): Say =>
   sayDeleted(subject, { stateDigest: randomBytes(48), filesDestroyed: 2, bytesOverwritten: 2 });

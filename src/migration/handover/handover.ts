@@ -138,7 +138,9 @@ export class Handover<
   }
 
   get cause(): Cause | undefined {
-    return this.#isUnanswered ? this.#cause : undefined;
+    const { state } = this.#runner;
+    if (!this.#isUnanswered) return undefined;
+    return 'cause' in state ? state.cause : this.#cause;
   }
 
   get settled(): Promise<Settlement> {
