@@ -42,6 +42,7 @@ const RESULT = {
   transferMs: Number,
   handoverMs: Number,
   rounds: Array,
+  resumes: 0,
   pagesSent: Number,
   zeroPages: Number,
   bytesSent: Number,
