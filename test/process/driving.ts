@@ -1,20 +1,67 @@
-/** A process that makes a guest, says its pid and its spare's, and waits to be killed: a daemon's part. */
+/**
+ * A daemon's part, to be killed: `driving.ts MEMORY STATE [STEP [TRACKING]]` makes a guest, takes it
+ * as far as STEP, says the guest's status in one line, and waits. One that comes from elsewhere is
+ * packed in the folder beside.
+ */
+import path from 'node:path';
+import type { Guest, VmSpec } from '../../src/guest/driver.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
 import { MiB } from '../../src/base/units.ts';
+import { packedDescriptor, unpack } from './packed-guest.ts';
 
-const [memoryDir = '', stateDir = ''] = process.argv.slice(2);
-const driver = new RamDriver({ keepSpare: true });
-const guest = await driver.create(
-  {
-    name: 'vm1',
-    memoryBytes: 4 * MiB,
-    vcpus: 1,
-    workload: { kind: 'writer', rateBps: 40e6, workingSetBytes: MiB },
-    fill: 0.5,
-    dirtyTracking: 'auto',
-  },
-  { name: 'vm1', memoryDir, stateDir },
-);
-const { pid } = await guest.status();
-console.log(JSON.stringify({ pid }));
+const [memoryDir = '', stateDir = '', step = 'run', tracking] = process.argv.slice(2);
+const place = { name: 'vm1', memoryDir, stateDir };
+const packed = path.join(path.dirname(memoryDir), 'packed');
+const driver = new RamDriver({ keepSpare: step === 'run' });
+
+const create = (): Promise<Guest> =>
+  driver.create(
+    {
+      name: 'vm1',
+      memoryBytes: 4 * MiB,
+      vcpus: 1,
+      workload: { kind: 'writer', rateBps: 40e6, workingSetBytes: MiB },
+      fill: 0.5,
+      dirtyTracking: (tracking ?? 'auto') as VmSpec['dirtyTracking'],
+    },
+    place,
+  );
+
+async function track(guest: Guest): Promise<Guest> {
+  await guest.trackDirty();
+  await guest.collectDirty('replace');
+  return guest;
+}
+
+async function hold(guest: Guest): Promise<Guest> {
+  await guest.hold();
+  return guest;
+}
+
+/** Ends before the guest has answered. */
+function holding(guest: Guest): Guest {
+  void guest.hold();
+  process.kill(process.pid, 'SIGKILL');
+  return guest;
+}
+
+const prepare = (): Promise<Guest> => driver.prepare(packedDescriptor(packed), place);
+
+async function load(guest: Guest): Promise<Guest> {
+  unpack(packed, guest);
+  await guest.importState();
+  return guest;
+}
+
+const STEPS: Readonly<Record<string, () => Promise<Guest>>> = {
+  run: create,
+  track: async () => track(await create()),
+  hold: async () => hold(await create()),
+  holding: async () => holding(await create()),
+  prepare,
+  import: async () => load(await prepare()),
+};
+
+const guest = await STEPS[step]?.();
+console.log(JSON.stringify(await guest?.status()));
 setInterval(() => undefined, 1000);

@@ -1,7 +1,8 @@
 /** The driver of embedded guests: makes them, finds them again, speaks with them. */
 import { randomUUID } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { GUEST_ATTACH_MS_MAX } from '../../base/limits.ts';
 import type { VmDescriptor } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
@@ -24,6 +25,8 @@ import { findGuest, guestIn, processGone } from './guest-process.ts';
 import { Standby } from './standby.ts';
 
 const EXTEND_MS = 1000;
+/** Between two tries to reach a guest that lives. */
+const ATTACH_PAUSE_MS = 10;
 
 const files = (place: VmPlace) => ({
   config: path.join(place.stateDir, 'guest.json'),
@@ -84,16 +87,18 @@ export class RamDriver implements GuestDriver {
   }
 
   async attach(place: VmPlace): Promise<Guest | 'gone' | 'unreachable'> {
-    const living = guestIn(place.memoryDir);
-    if (living === undefined) return 'gone';
-    try {
-      const { config } = files(place);
-      const { ramBytes } = guestConfigSchema.parse(JSON.parse(readFileSync(config, 'utf8')));
-      return await this.#attach(place, ramBytes, living.pid);
-    } catch {
-      // It may have ended meanwhile; what lives and does not answer is nobody's to destroy.
-      return guestIn(place.memoryDir) === undefined ? 'gone' : 'unreachable';
+    const deadline = performance.now() + GUEST_ATTACH_MS_MAX;
+    while (guestIn(place.memoryDir) !== undefined) {
+      const leftMs = deadline - performance.now();
+      if (leftMs <= 0) return 'unreachable';
+      try {
+        return await this.#attach(place, readConfig(place).ramBytes, leftMs);
+      } catch {
+        // It is about to serve, to end, or to do neither.
+        await delay(ATTACH_PAUSE_MS);
+      }
     }
+    return 'gone';
   }
 
   close(): Promise<void> {
@@ -103,6 +108,9 @@ export class RamDriver implements GuestDriver {
   /** Makes a waiting process this guest. Leaves nothing behind when it fails. */
   async #launch(place: VmPlace, config: GuestConfig): Promise<Guest> {
     // What an earlier guest of that name left when its host went down is nobody's any more.
+    if (existsSync(place.memoryDir) && guestIn(place.memoryDir) !== undefined) {
+      throw new MigError('GUEST_SILENT', `a process of an earlier ${place.name} lives`);
+    }
     rmSync(place.memoryDir, { recursive: true, force: true });
     await destroyVtpm(place);
     const { config: file, pid: pidFile } = files(place);
@@ -112,7 +120,7 @@ export class RamDriver implements GuestDriver {
       writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
       const pid = await this.#standby.take().assign(path.resolve(file));
       writeFileSync(pidFile, String(pid), { mode: 0o600 });
-      return await this.#attach(place, config.ramBytes, pid);
+      return await this.#attach(place, config.ramBytes, GUEST_ATTACH_MS_MAX);
     } catch (thrown) {
       this.#standby.refillSoon();
       rmSync(place.memoryDir, { recursive: true, force: true });
@@ -122,8 +130,8 @@ export class RamDriver implements GuestDriver {
     }
   }
 
-  #attach(place: VmPlace, ramBytes: number, pid: number): Promise<Guest> {
-    return RamGuest.attach(place, ramBytes, pid, () => this.#standby.refillSoon());
+  #attach(place: VmPlace, ramBytes: number, limitMs: number): Promise<Guest> {
+    return RamGuest.attach(place, ramBytes, limitMs, () => this.#standby.refillSoon());
   }
 }
 
@@ -133,6 +141,10 @@ const placeOf = (place: VmPlace): Pick<GuestConfig, 'memoryDir' | 'vtpmDir' | 'l
   vtpmDir: path.resolve(vtpmPath(place)),
   logPath: path.resolve(place.stateDir, 'guest.log'),
 });
+
+/** What the guest of a place was started with. */
+const readConfig = (place: VmPlace): GuestConfig =>
+  guestConfigSchema.parse(JSON.parse(readFileSync(files(place).config, 'utf8')));
 
 function imageBytes(file: string | undefined): number {
   if (file === undefined) return 0;
@@ -173,12 +185,16 @@ class RamGuest implements Guest {
   static async attach(
     place: VmPlace,
     ramBytes: number,
-    pid: number,
+    limitMs: number,
     settled: () => void,
   ): Promise<RamGuest> {
     const client = await AgentClient.connect(files(place).socket);
     try {
-      const { state } = await client.request({ op: 'status' }, GUEST_ATTACH_MS_MAX);
+      const [{ state, pid }] = await Promise.all([
+        client.request({ op: 'status' }, limitMs),
+        // What an earlier daemon tracked nobody will collect.
+        client.request({ op: 'untrackDirty' }, limitMs),
+      ]);
       return new RamGuest(place, ramBytes, client, pid, state, settled);
     } catch (thrown) {
       client.close();

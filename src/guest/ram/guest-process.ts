@@ -60,10 +60,12 @@ export class GuestProcess {
   async assign(configPath: string): Promise<number> {
     try {
       this.#words.ref();
-      this.#input.end(`${configPath}\n`);
+      this.#input.write(`${configPath}\n`);
       const word = await this.#firstWord();
       if (!('ready' in word)) throw MigError.named(word.code, word.detail, 'GUEST_FAILED');
       if (this.#child.pid === undefined) throw new MigError('GUEST_FAILED', 'it has no process');
+      // From here it lives on its own.
+      this.#input.end();
       return this.#child.pid;
     } catch (thrown) {
       this.#child.kill('SIGKILL');

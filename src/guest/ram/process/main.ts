@@ -3,7 +3,7 @@
  * does not know yet for which VM. One line on its standard input, the path of its configuration,
  * makes it that VM's; it says on descriptor 3 that it is ready (or why not), and from then on lives
  * on its own. When the input ends before, so does the process: a daemon that is gone leaves no spare
- * behind.
+ * behind, and no guest that it does not know of.
  */
 import { closeSync, readFileSync, writeSync } from 'node:fs';
 import path from 'node:path';
@@ -17,10 +17,17 @@ import { VcpuThreads } from './vcpu-threads.ts';
 
 const READY_FD = 3;
 
-/** The path that the daemon writes; the process ends when it never comes. */
-function assignment(): { readonly file: Promise<string>; isThere: boolean } {
+interface Assignment {
+  /** The path that the daemon writes. */
+  readonly file: Promise<string>;
+  isThere: boolean;
+  /** Carried out: until then the process ends with its input. */
+  isDone: boolean;
+}
+
+function assignment(): Assignment {
   const come = Promise.withResolvers<string>();
-  const order = { file: come.promise, isThere: false };
+  const order = { file: come.promise, isThere: false, isDone: false };
   let text = '';
   process.stdin.setEncoding('utf8');
   process.stdin.on('data', (chunk: string) => {
@@ -31,7 +38,7 @@ function assignment(): { readonly file: Promise<string>; isThere: boolean } {
     come.resolve(text.slice(0, end));
   });
   process.stdin.on('end', () => {
-    if (!order.isThere) process.exit(0);
+    if (!order.isDone) process.exit(0);
   });
   return order;
 }
@@ -75,6 +82,7 @@ if (!order.isThere) await rehearse(scratchDir);
 try {
   const file = await order.file;
   await start(guestConfigSchema.parse(JSON.parse(readFileSync(file, 'utf8'))), threads);
+  order.isDone = true;
   say({ ready: true });
 } catch (thrown) {
   const { code, detail } = MigError.from(thrown, 'GUEST_FAILED');
