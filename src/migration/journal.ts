@@ -3,6 +3,7 @@
  * happened, to one change of the store. The daemon and the simulation write by the same ones. Each
  * begins from the record as it is, so that nobody writes an old copy over a newer one.
  */
+import { assert } from '../base/assert.ts';
 import type { Fencing, Matter } from '../protocol/handover/matter.ts';
 import type { Deletion } from '../protocol/messages.ts';
 import type { Subject } from '../protocol/statement.ts';
@@ -15,6 +16,17 @@ export interface Entry {
 }
 
 type Handover = Pick<Matter, 'subject' | 'transcriptDigest'>;
+
+/**
+ * A turn is taken from the state before it, by the migration that led to that, or once more: a write
+ * that failed may have been made. Whoever comes later has another VM's record before him.
+ */
+function turnsFrom({ vm, migration }: Entry, ...states: readonly VmRecord['state'][]): void {
+  assert(
+    vm.migrationId === migration.migrationId && states.includes(vm.state),
+    `${vm.name} is ${vm.state} by ${vm.migrationId}`,
+  );
+}
 
 const handover = ({ subject: { vmId, epoch }, transcriptDigest }: Handover) => ({
   vmId,
@@ -57,6 +69,7 @@ export const gone = (
     readonly signature: Uint8Array;
   },
 ): Change => {
+  turnsFrom({ vm, migration }, 'surrendered', 'gone');
   const { activation, ...deletion } = proof;
   return {
     vm: { ...vm, state: 'gone', migrationId: migration.migrationId, movedTo: migration.to },
@@ -78,6 +91,7 @@ export const reclaimed = (
   epoch: number,
   reason: { readonly code: string; readonly detail: string; readonly fencing: Fencing | null },
 ): Change => {
+  turnsFrom({ vm, migration }, 'surrendered', 'active');
   const { code, detail, fencing } = reason;
   return {
     vm: { ...vm, state: 'active', epoch, migrationId: migration.migrationId },
@@ -115,10 +129,13 @@ export const prepared = (
 export const active = (
   { vm, migration }: Entry,
   right: { readonly token: Uint8Array } | { readonly fencing: Fencing },
-): Change => ({
-  vm: { ...vm, state: 'active' },
-  migration: { ...migration, state: 'active', code: null, detail: '', ...right },
-});
+): Change => {
+  turnsFrom({ vm, migration }, 'prepared', 'active');
+  return {
+    vm: { ...vm, state: 'active' },
+    migration: { ...migration, state: 'active', code: null, detail: '', ...right },
+  };
+};
 
 /** D: the source's certificate of what it destroyed. */
 export const certified = (
@@ -127,10 +144,10 @@ export const certified = (
 ): Change => ({ migration: { ...migration, deletion } });
 
 /** D: nothing of it is here any more, and by this migration nothing ever will be. */
-export const discarded = ({ vm, migration }: Entry, code: string, detail: string): Change => ({
-  removeVm: vm.name,
-  migration: { ...migration, state: 'aborted', code, detail },
-});
+export const discarded = ({ vm, migration }: Entry, code: string, detail: string): Change => {
+  turnsFrom({ vm, migration }, 'prepared', 'active');
+  return { removeVm: vm.name, migration: { ...migration, state: 'aborted', code, detail } };
+};
 
 /** Either, before the handover: given up; what the VM's record says stays. */
 export const aborted = (migration: MigrationRecord, code: string, detail: string): Change => ({

@@ -33,6 +33,8 @@ export async function concede(
   const { statement } = say;
   const proof = { activation, facts, statement, signature: sign(null, statement, hostKey()) };
   const handover = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest: new Uint8Array(48) };
-  await store.write(gone({ vm, migration: { ...record, handover } }, proof));
+  // As if it had been surrendered: that step is left out, not another one taken.
+  const surrendered = { ...vm, state: 'surrendered', migrationId } as const;
+  await store.write(gone({ vm: surrendered, migration: { ...record, handover } }, proof));
   return say;
 }

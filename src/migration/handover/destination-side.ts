@@ -54,6 +54,8 @@ export function destinationSide(
         return { kind: found === 'gone' ? 'lost' : 'guestLives' };
       }
       case 'discard': {
+        // A write that was said to have failed.
+        if (store.migration(migrationId)?.state === 'aborted') return { kind: 'discarded' };
         const now = entry();
         await inventory.destroy(now.vm.name);
         await store.write(discarded(now, effect.code, ''));

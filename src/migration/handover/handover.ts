@@ -194,7 +194,8 @@ export class Handover<
   }
 
   lost(): void {
-    this.#dispatch({ kind: 'lost' });
+    // From the token on, whoever is at work on the guest finds it out himself.
+    if (UNDECIDED.has(this.state)) this.#dispatch({ kind: 'lost' });
   }
 
   stop(): void {
@@ -240,6 +241,7 @@ export class Handover<
         return undefined;
       case 'disarm':
         this.#word.disarm();
+        this.#backOff.stop();
         return undefined;
       case 'part': {
         const link = this.#link;
@@ -283,6 +285,9 @@ export class Handover<
     this.#settled.resolve({ outcome, code, detail });
   }
 }
+
+/** States of a destination that is no more than prepared. */
+const UNDECIDED: ReadonlySet<string> = new Set(['AwaitingSurrender', 'InDoubt']);
 
 /** States that wait for the other host's word. */
 const ASKING: ReadonlySet<string> = new Set([

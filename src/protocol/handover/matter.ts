@@ -103,8 +103,9 @@ export type SharedEvent =
 
 export type SharedEffect =
   | Say
-  /** The wait for the other host's next word; arming again, or `disarm`, ends the one before. */
+  /** The wait for the other host's next word; arming again ends the one before. */
   | { readonly kind: 'arm' }
+  /** Ends that wait, and a back-off: neither may fire into what comes now. */
   | { readonly kind: 'disarm' }
   /** Closes the link. */
   | { readonly kind: 'part' }
