@@ -112,6 +112,7 @@ export const CODES = {
   GUEST_SILENT: entry('The guest process did not answer within the limit.', 'See the guest\'s log in the state directory.', 'guest', true),
   VTPM_FAILED: entry('The virtual TPM refused or failed.', 'See the log of the daemon.', 'host', false),
   STORE_FAILED: entry('The durable record could not be written or read.', 'Check the disk of the state directory.', 'host', true),
+  STORE_UNCERTAIN: entry('Whether a durable record was written cannot be known.', 'Check the disk of the state directory.', 'host', true),
   NATIVE_FAILED: entry('A call into the system failed.', 'See the detail and the log of the daemon.', 'host', false),
   IN_DOUBT: entry('The other host does not answer, and both outcomes are possible.', 'Bring the other host back; nothing is lost meanwhile.', 'network', true, inDoubt),
   STATE_LOST: entry('The destination lost what it had received; the VM runs at the source.', 'Try again; see the log of the other host.', 'host', true),

@@ -3,93 +3,120 @@
  * Values are msgpack maps; each is checked against its schema when read, so that a file from another
  * version or a damaged one is refused and not believed.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { mkdirSync } from 'node:fs';
 import path from 'node:path';
-import { open, type Database, type RootDatabase } from 'lmdb';
-import type { z } from 'zod';
+import { z } from 'zod';
 import { MigError } from '../protocol/error.ts';
+import { Environment, type Tables } from './environment.ts';
 import {
+  epochSchema,
   migrationRecordSchema,
   vmRecordSchema,
+  type Change,
   type MigrationRecord,
   type RecordStore,
   type VmRecord,
 } from './records.ts';
 
-/** Raised when the form of the records changes. */
-const SCHEMA_VERSION = 1;
+/** Raised when the form of the records changes. 2: `epochs`. */
+const SCHEMA_VERSION = 2;
+
+/** A new file has none. */
+const versionSchema = z.number().int().min(1).default(1);
+
+const TABLES = ['meta', 'vms', 'migrations', 'epochs'] as const;
+type Records = Tables<(typeof TABLES)[number]>;
 
 /** Opens, or makes, the store in `directory`. Throws STORE_FAILED. */
 export function openStore(directory: string): RecordStore {
   try {
-    return new LmdbStore(directory);
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    return new LmdbStore(path.join(directory, 'records.lmdb'));
   } catch (thrown) {
     throw MigError.from(thrown, 'STORE_FAILED');
   }
 }
 
 class LmdbStore implements RecordStore {
-  readonly #root: RootDatabase;
-  readonly #vms: Database<unknown, string>;
-  readonly #migrations: Database<unknown, string>;
+  readonly #environment: Environment<(typeof TABLES)[number]>;
 
-  constructor(directory: string) {
-    if (!existsSync(directory)) mkdirSync(directory, { recursive: true, mode: 0o700 });
-    this.#root = open({
-      path: path.join(directory, 'records.lmdb'),
-      // A separate flush step would let a commit return before it is on disk.
-      overlappingSync: false,
-      maxDbs: 4,
-    });
-    const meta = this.#root.openDB<number, string>({ name: 'meta' });
-    const version = meta.get('version');
-    if (version === undefined) meta.putSync('version', SCHEMA_VERSION);
-    else if (version !== SCHEMA_VERSION) {
-      throw new MigError('STORE_FAILED', `records of version ${version}`);
+  constructor(file: string) {
+    this.#environment = new Environment(file, TABLES);
+    try {
+      this.#migrate();
+    } catch (thrown) {
+      this.#environment.close();
+      throw thrown;
     }
-    this.#vms = this.#root.openDB({ name: 'vms' });
-    this.#migrations = this.#root.openDB({ name: 'migrations' });
   }
 
   vm(name: string): VmRecord | undefined {
-    return parse(vmRecordSchema, this.#vms.get(name));
+    return parse(vmRecordSchema.optional(), this.#tables.vms.get(name));
   }
 
   vms(): VmRecord[] {
-    return [...this.#vms.getRange()].map(({ value }) => vmRecordSchema.parse(value));
+    return all(vmRecordSchema, this.#tables.vms);
+  }
+
+  epochOf(vmId: string): number {
+    return parse(epochSchema.default(0), this.#tables.epochs.get(vmId));
   }
 
   migration(id: string): MigrationRecord | undefined {
-    return parse(migrationRecordSchema, this.#migrations.get(id));
+    return parse(migrationRecordSchema.optional(), this.#tables.migrations.get(id));
   }
 
-  // Ids are UUIDv7, so the order of the keys is the order of time.
   migrations(): MigrationRecord[] {
-    return [...this.#migrations.getRange()].map(({ value }) => migrationRecordSchema.parse(value));
+    return all(migrationRecordSchema, this.#tables.migrations);
   }
 
-  write(change: Parameters<RecordStore['write']>[0]): Promise<void> {
-    try {
-      this.#root.transactionSync(() => {
-        if (change.vm !== undefined) this.#vms.putSync(change.vm.name, change.vm);
-        if (change.removeVm !== undefined) this.#vms.removeSync(change.removeVm);
-        if (change.migration !== undefined) {
-          this.#migrations.putSync(change.migration.migrationId, change.migration);
-        }
-      });
-      return Promise.resolve();
-    } catch (thrown) {
-      return Promise.reject(MigError.from(thrown, 'STORE_FAILED'));
+  // It blocks: a commit lies in the guest's downtime, and a turn through a thread pool is longer.
+  async write(change: Change): Promise<void> {
+    if (change.vm?.state === 'active') this.#checkEpoch(change.vm);
+    this.#environment.commit((tables) => put(tables, change));
+  }
+
+  async close(): Promise<void> {
+    this.#environment.close();
+  }
+
+  get #tables(): Records {
+    return this.#environment.tables;
+  }
+
+  #checkEpoch({ vmId, epoch }: VmRecord): void {
+    const highest = this.epochOf(vmId);
+    if (epoch < highest) throw new MigError('EPOCH_STALE', `epoch ${epoch}, was ${highest} here`);
+  }
+
+  #migrate(): void {
+    const version = parse(versionSchema, this.#tables.meta.get('version'));
+    if (version === SCHEMA_VERSION) return;
+    if (version > SCHEMA_VERSION) {
+      throw new MigError('STORE_FAILED', `records of version ${version}`);
     }
-  }
-
-  close(): Promise<void> {
-    return this.#root.close();
+    const known = this.vms();
+    this.#environment.commit((tables) => {
+      for (const vm of known) if (wasActive(vm)) tables.epochs.putSync(vm.vmId, vm.epoch);
+      tables.meta.putSync('version', SCHEMA_VERSION);
+    });
   }
 }
 
-function parse<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> | undefined {
-  if (value === undefined) return undefined;
+function put(tables: Records, { vm, removeVm, migration }: Change): void {
+  if (vm !== undefined) tables.vms.putSync(vm.name, vm);
+  if (vm?.state === 'active') tables.epochs.putSync(vm.vmId, vm.epoch);
+  if (removeVm !== undefined) tables.vms.removeSync(removeVm);
+  if (migration !== undefined) tables.migrations.putSync(migration.migrationId, migration);
+}
+
+/** Whether it ever ran here with its epoch: what is only prepared did not. */
+const wasActive = ({ state }: VmRecord): boolean => state !== 'prepared';
+
+const all = <T extends z.ZodType>(schema: T, table: Records['vms']): z.infer<T>[] =>
+  [...table.getRange()].map(({ value }) => parse(schema, value));
+
+function parse<T extends z.ZodType>(schema: T, value: unknown): z.infer<T> {
   const parsed = schema.safeParse(value);
   if (parsed.success) return parsed.data;
   throw new MigError('STORE_FAILED', `a damaged record: ${parsed.error.issues[0]?.message}`);

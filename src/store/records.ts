@@ -9,6 +9,8 @@ import { migrationIdSchema, nameSchema } from '../protocol/options.ts';
 
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 
+export const epochSchema = z.number().int().min(1);
+
 /**
  * - `active`: this host may run this epoch of the VM.
  * - `prepared`: everything is here, but only the source's token makes it ours.
@@ -18,7 +20,7 @@ const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
 export const vmRecordSchema = z.strictObject({
   name: nameSchema,
   vmId: z.uuid(),
-  epoch: z.number().int().min(1),
+  epoch: epochSchema,
   state: z.enum(['active', 'prepared', 'surrendered', 'gone']),
   descriptor: descriptorSchema,
   /** The migration that put it into this state; null for a VM made here. */
@@ -64,14 +66,22 @@ export interface Change {
   readonly migration?: MigrationRecord;
 }
 
-/** A durable store. Every write resolves only when it survives a power cut. Throws STORE_FAILED. */
+/** A durable store. Throws STORE_FAILED where records cannot be read or are damaged. */
 export interface RecordStore {
   vm(name: string): VmRecord | undefined;
   vms(): VmRecord[];
+  /**
+   * The highest epoch of a VM that ever was active here, 0 when none was. It never goes back, and is
+   * kept when the VM is deleted.
+   */
+  epochOf(vmId: string): number;
   migration(id: string): MigrationRecord | undefined;
-  /** Oldest first. */
   migrations(): MigrationRecord[];
-  /** Writes all or nothing of what is given. */
+  /**
+   * Writes all or nothing of what is given; resolves only when it survives a power cut. Throws
+   * EPOCH_STALE for an active VM with an epoch below its highest; STORE_FAILED: nothing of it is on
+   * disk or ever will be; STORE_UNCERTAIN: it may be, and is settled by the next write that succeeds.
+   */
   write(change: Change): Promise<void>;
   close(): Promise<void>;
 }

@@ -2,38 +2,14 @@
  * Hosts whose memory or disk is full, before a migration and in the middle of it. The full ones are
  * small file systems of their own, which only root can mount.
  */
-import { execFileSync } from 'node:child_process';
-import { appendFileSync, mkdirSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
 import { Cluster, freePort, smallGuest } from './cluster.ts';
 import { answerOf, isClean, runsOn, slowly, survives } from './refusal.ts';
+import { filled, mounted, skipUnlessMounting } from './small-disk.ts';
 
-const mayMount = process.getuid?.() === 0;
-const skip = !mayMount && process.env['MIGD_REQUIRE_ALL'] !== '1' ? 'needs root to mount' : false;
-
-/** A file system of `bytes` at `directory`, until disposed of. */
-function mounted(directory: string, bytes: number): Disposable {
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${bytes},mode=0700`, 'none', directory]);
-  return { [Symbol.dispose]: () => execFileSync('umount', ['--lazy', directory]) };
-}
-
-/** Takes all that is left of the file system of `directory`; disposing gives it back. */
-function filled(directory: string): Disposable {
-  const file = path.join(directory, 'ballast');
-  for (const bytes of [64 * 1024, 4096, 1]) {
-    try {
-      for (;;) appendFileSync(file, Buffer.alloc(bytes));
-    } catch (thrown) {
-      if ((thrown as NodeJS.ErrnoException).code !== 'ENOSPC') throw thrown;
-    }
-  }
-  return { [Symbol.dispose]: () => rmSync(file) };
-}
-
-void test('hosts that are full', { skip }, async (t) => {
+void test('hosts that are full', { skip: skipUnlessMounting }, async (t) => {
   await using cluster = Cluster.empty();
   const names = ['host-a', 'host-b', 'host-m'];
   for (const name of names) {

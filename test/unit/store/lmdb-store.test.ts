@@ -1,0 +1,123 @@
+/** The store of records: what is written is there again, what is damaged is refused, epochs go up. */
+import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { open } from 'lmdb';
+import { test } from 'tap';
+import { openStore } from '../../../src/store/lmdb-store.ts';
+import { migrationRecord, scratch, vmRecord } from './records.ts';
+
+const vm = vmRecord();
+const { vmId } = vm;
+
+void test('what is written is there, also when it is opened again', async (t) => {
+  using place = scratch();
+  const store = openStore(place.dir);
+  t.same([store.vms(), store.migrations(), store.vm('vm1')], [[], [], undefined]);
+  const other = vmRecord({ name: 'vm2', vmId: vmId.replace(/^./, 'f'), state: 'prepared' });
+  const receipt = new Uint8Array(64).fill(7);
+  await store.write({ vm, migration: migrationRecord(1) });
+  await store.write({ vm: other, migration: migrationRecord(2, { state: 'prepared', receipt }) });
+  await store.write({ migration: migrationRecord(1, { state: 'aborted', code: 'TIMEOUT' }) });
+  await store.write({ removeVm: 'vm2' });
+  await store.close();
+  const again = openStore(place.dir);
+  t.same(again.vms(), [vm]);
+  t.equal(again.vm('vm2'), undefined);
+  const [first, second] = again.migrations();
+  t.same(first, migrationRecord(1, { state: 'aborted', code: 'TIMEOUT' }));
+  t.match(second, { migrationId: migrationRecord(2).migrationId, state: 'prepared' });
+  t.ok(Buffer.from(receipt).equals(second?.receipt ?? receipt.subarray(1)));
+  await again.close();
+});
+
+void test('an epoch that was active here never goes back', async (t) => {
+  using place = scratch();
+  let store = openStore(place.dir);
+  t.equal(store.epochOf(vmId), 0, 'never');
+  await store.write({ vm: vmRecord({ epoch: 3, state: 'prepared' }) });
+  t.equal(store.epochOf(vmId), 0, 'what is prepared never ran');
+  await store.write({ vm: vmRecord({ epoch: 3 }) });
+  await store.write({ vm: vmRecord({ epoch: 3 }) });
+  t.equal(store.epochOf(vmId), 3);
+  const older = store.write({ vm: vmRecord({ epoch: 2 }), migration: migrationRecord(1) });
+  await t.rejects(older, { code: 'EPOCH_STALE' });
+  t.equal(store.vm('vm1')?.epoch, 3, 'nothing of it is written');
+  t.same(store.migrations(), []);
+  await store.write({ vm: vmRecord({ epoch: 3, state: 'gone' }) });
+  await store.write({ removeVm: 'vm1' });
+  await store.close();
+  store = openStore(place.dir);
+  t.equal(store.epochOf(vmId), 3, 'though the VM is deleted');
+  await t.rejects(store.write({ vm: vmRecord({ epoch: 2 }) }), { code: 'EPOCH_STALE' });
+  await store.write({ vm: vmRecord({ epoch: 5 }) });
+  t.equal(store.epochOf(vmId), 5, 'it goes up');
+  await store.close();
+});
+
+/** A file as another version wrote it. */
+async function written(file: string, version: number, records: readonly unknown[]) {
+  const root = open({ path: file, overlappingSync: false, maxDbs: 4 });
+  await root.openDB({ name: 'meta' }).put('version', version);
+  const vms = root.openDB({ name: 'vms' });
+  for (const [i, record] of records.entries()) await vms.put(`vm${i}`, record);
+  await root.close();
+}
+
+void test('records of version 1 are taken over, with the epochs that they tell', async (t) => {
+  using place = scratch();
+  const states = ['active', 'gone', 'surrendered', 'prepared'] as const;
+  const records = states.map((state, i) =>
+    vmRecord({ name: `vm${i}`, vmId: vmId.replace(/^./, String(i)), state, epoch: i + 4 }),
+  );
+  await written(place.file, 1, records);
+  for (const time of ['first', 'again']) {
+    const store = openStore(place.dir);
+    t.same(store.vms(), records, time);
+    t.same(
+      records.map((record) => store.epochOf(record.vmId)),
+      [4, 5, 6, 0],
+    );
+    await store.close();
+  }
+});
+
+void test('records of a later version, and what is no record, are refused', async (t) => {
+  using later = scratch();
+  await written(later.file, 3, []);
+  t.throws(() => openStore(later.dir), { code: 'STORE_FAILED', detail: /version 3/ });
+
+  using damaged = scratch();
+  await written(damaged.file, 2, [{ ...vm, state: 'everywhere' }]);
+  const store = openStore(damaged.dir);
+  t.throws(() => store.vm('vm0'), { code: 'STORE_FAILED', detail: /damaged/ });
+  t.throws(() => store.vms(), { code: 'STORE_FAILED', detail: /damaged/ });
+  await store.close();
+});
+
+void test('a file that is damaged is refused, and the process lives', async (t) => {
+  using place = scratch();
+  const { file } = place;
+  const store = openStore(place.dir);
+  for (let n = 0; n < 20; n += 1) await store.write({ vm, migration: migrationRecord(n) });
+  await store.close();
+  const whole = `${file}.whole`;
+  copyFileSync(file, whole);
+  const { size } = statSync(file);
+  for (const bytes of [0, 1, 100, 4096, 5000, 8192, size - 4096, size - 1]) {
+    copyFileSync(whole, file);
+    truncateSync(file, bytes);
+    t.throws(() => openStore(place.dir), { code: 'STORE_FAILED' }, `${bytes} bytes of it`);
+  }
+  for (const [name, first, end] of [
+    ['first', 0, 4096],
+    ['second', 4096, 8192],
+  ] as const) {
+    const bytes = readFileSync(whole);
+    writeFileSync(file, bytes.fill(0xa5, first, end));
+    t.throws(() => openStore(place.dir), { code: 'STORE_FAILED' }, `without the ${name} page`);
+  }
+  copyFileSync(whole, file);
+  rmSync(`${file}-lock`);
+  const again = openStore(place.dir);
+  t.equal(again.migrations().length, 20, 'the lock file is not missed');
+  await again.close();
+});

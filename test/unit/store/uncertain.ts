@@ -1,0 +1,40 @@
+/**
+ * Writes while the disk fails, and after it where it is to mend: `uncertain.ts FOLDER end|mend`. Says as
+ * JSON how each write ended and what was read.
+ */
+import { rmSync, writeFileSync } from 'node:fs';
+import { MigError } from '../../../src/protocol/error.ts';
+import { openStore } from '../../../src/store/lmdb-store.ts';
+import type { Change } from '../../../src/store/records.ts';
+import { migrationRecord, vmRecord } from './records.ts';
+
+const [, , directory = '', then = ''] = process.argv;
+const failing = process.env['FAIL_FILE'] ?? '';
+const store = openStore(directory);
+
+async function attempt(change: Change): Promise<string> {
+  try {
+    await store.write(change);
+    return 'written';
+  } catch (thrown) {
+    return MigError.from(thrown).code;
+  }
+}
+
+const before = await attempt({ vm: vmRecord({ epoch: 1 }) });
+writeFileSync(failing, '');
+const vm = vmRecord({ epoch: 2 });
+const first = await attempt({ vm });
+const read = store.vm('vm1')?.epoch;
+const again = await attempt({ vm });
+const other = await attempt({ migration: migrationRecord(1) });
+const readAgain = store.vms().map(({ epoch }) => epoch);
+const told = { before, first, read, again, other, readAgain };
+if (then === 'end') {
+  console.log(JSON.stringify(told));
+  process.exit(0);
+}
+rmSync(failing);
+const after = await attempt({ vm });
+console.log(JSON.stringify({ ...told, after, found: store.vm('vm1')?.epoch }));
+await store.close();
