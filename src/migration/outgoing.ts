@@ -306,11 +306,11 @@ export class OutgoingMigration {
       const { receipt, statement } = effect;
       const token = this.#sign(statement);
       const entry = { vm: this.#vm, migration: this.#record };
-      this.#mayBeSurrendered = true;
       await this.#ports.store.write(surrendered(entry, effect, { receipt, token }));
       return { kind: 'surrendered' };
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
+      this.#mayBeSurrendered = code === 'STORE_UNCERTAIN';
       return { kind: 'surrenderFailed', code, detail };
     }
   }
@@ -340,8 +340,8 @@ export class OutgoingMigration {
     await this.#transfer.close();
     await underWay;
     const written = this.#writeAborted(code, detail);
-    // A surrender that could not be written may be on disk all the same: until the abort is, another
-    // daemon of ours would hand the VM over. Otherwise it need not stand still for a disk.
+    // Until the abort is on disk as well, another daemon of ours would hand the VM over. Otherwise the
+    // guest need not stand still for a disk.
     if (this.#mayBeSurrendered) await written;
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
     await this.#guest.untrackDirty().catch(() => undefined);
