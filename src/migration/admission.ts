@@ -94,10 +94,9 @@ export class Admission {
     };
     try {
       if (this.#inventory.has(name)) throw new MigError('NAME_TAKEN', name);
-      const known = this.#store.vms().find((record) => record.vmId === vmId);
-      if (known !== undefined && epoch <= known.epoch) {
-        throw new MigError('EPOCH_STALE', `epoch ${epoch}, seen ${known.epoch}`);
-      }
+      const highest = this.#store.epochOf(vmId);
+      if (epoch <= highest)
+        throw new MigError('EPOCH_STALE', `epoch ${epoch}, was ${highest} here`);
       this.#checkRoom(ramBytes);
       const passTo = (next: Asking) =>
         void this.#incoming.set(name, { ramBytes, vmId, asking: next });
