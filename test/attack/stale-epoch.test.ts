@@ -22,7 +22,7 @@ void test('what ran here does not come back with its epoch, nor with an older on
   cluster.pki.issue('host-c', 'host');
   await cluster.a.call('vm.create', smallGuest(VM));
   t.match(await cluster.a.migrate(VM, 'host-b'), { outcome: 'completed' });
-  const vmId = String((await cluster.b.show(VM)).vmId);
+  const { vmId } = await cluster.b.show(VM);
   const refused = { type: 'REFUSED', code: 'EPOCH_STALE' };
   const accepted = { type: 'ACCEPT' };
 
