@@ -54,11 +54,14 @@ export function destinationSide(
         return { kind: found === 'gone' ? 'lost' : 'guestLives' };
       }
       case 'discard': {
-        // A write that was said to have failed.
-        if (store.migration(migrationId)?.state === 'aborted') return { kind: 'discarded' };
-        const now = entry();
-        await inventory.destroy(now.vm.name);
-        await store.write(discarded(now, effect.code, ''));
+        const migration = store.migration(migrationId);
+        // Where a write failed that may be on disk, it is not known to be before one that succeeds.
+        if (migration?.state === 'aborted') await store.write({ migration });
+        else {
+          const now = entry();
+          await inventory.destroy(now.vm.name);
+          await store.write(discarded(now, effect.code, ''));
+        }
         return { kind: 'discarded' };
       }
     }
