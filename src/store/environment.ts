@@ -11,7 +11,7 @@ import { open, type Database, type RootDatabase } from 'lmdb';
 import { MigError } from '../protocol/error.ts';
 import { checkFile, lockOf, makeRoom, sync } from './lmdb-file.ts';
 
-export type Table = Database<unknown, string>;
+export type Table = Database<unknown, string | number>;
 export type Tables<Name extends string> = { readonly [N in Name]: Table };
 
 interface Opened<Name extends string> {

@@ -7,6 +7,7 @@ import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { z } from 'zod';
 import { MigError } from '../protocol/error.ts';
+import { migrationIdSchema } from '../protocol/options.ts';
 import { Environment, type Tables } from './environment.ts';
 import {
   epochSchema,
@@ -18,13 +19,13 @@ import {
   type VmRecord,
 } from './records.ts';
 
-/** Raised when the form of the records changes. 2: `epochs`. */
+/** Raised when the form of the records changes. 2: `epochs` and `order`. */
 const SCHEMA_VERSION = 2;
 
 /** A new file has none. */
 const versionSchema = z.number().int().min(1).default(1);
 
-const TABLES = ['meta', 'vms', 'migrations', 'epochs'] as const;
+const TABLES = ['meta', 'vms', 'epochs', 'migrations', 'order'] as const;
 type Records = Tables<(typeof TABLES)[number]>;
 
 /** Opens, or makes, the store in `directory`. Throws STORE_FAILED. */
@@ -67,7 +68,10 @@ class LmdbStore implements RecordStore {
   }
 
   migrations(): MigrationRecord[] {
-    return all(migrationRecordSchema, this.#tables.migrations);
+    const { order, migrations } = this.#tables;
+    return all(migrationIdSchema, order).map((id) =>
+      parse(migrationRecordSchema, migrations.get(id)),
+    );
   }
 
   // It blocks: a commit lies in the guest's downtime, and a turn through a thread pool is longer.
@@ -95,9 +99,11 @@ class LmdbStore implements RecordStore {
     if (version > SCHEMA_VERSION) {
       throw new MigError('STORE_FAILED', `records of version ${version}`);
     }
-    const known = this.vms();
+    const vms = this.vms();
+    const migrations = all(migrationRecordSchema, this.#tables.migrations);
     this.#environment.commit((tables) => {
-      for (const vm of known) if (wasActive(vm)) tables.epochs.putSync(vm.vmId, vm.epoch);
+      for (const vm of vms) if (wasActive(vm)) tables.epochs.putSync(vm.vmId, vm.epoch);
+      for (const { migrationId } of migrations) append(tables.order, migrationId);
       tables.meta.putSync('version', SCHEMA_VERSION);
     });
   }
@@ -107,7 +113,17 @@ function put(tables: Records, { vm, removeVm, migration }: Change): void {
   if (vm !== undefined) tables.vms.putSync(vm.name, vm);
   if (vm?.state === 'active') tables.epochs.putSync(vm.vmId, vm.epoch);
   if (removeVm !== undefined) tables.vms.removeSync(removeVm);
-  if (migration !== undefined) tables.migrations.putSync(migration.migrationId, migration);
+  if (migration !== undefined) {
+    const { migrationId } = migration;
+    if (!tables.migrations.doesExist(migrationId)) append(tables.order, migrationId);
+    tables.migrations.putSync(migrationId, migration);
+  }
+}
+
+/** Numbers what comes by when it came: clocks may step, and other hosts' ids tell of other clocks. */
+function append(order: Records['order'], migrationId: string): void {
+  const [last = 0] = order.getKeys({ reverse: true, limit: 1 });
+  order.putSync(Number(last) + 1, migrationId);
 }
 
 /** Whether it ever ran here with its epoch: what is only prepared did not. */

@@ -76,6 +76,7 @@ export interface RecordStore {
    */
   epochOf(vmId: string): number;
   migration(id: string): MigrationRecord | undefined;
+  /** In the order in which they came to this host, whatever a clock said then. */
   migrations(): MigrationRecord[];
   /**
    * Writes all or nothing of what is given; resolves only when it survives a power cut. Throws

@@ -5,6 +5,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
 import { openStore } from '../../../src/store/lmdb-store.ts';
+import { CODE_CACHE } from '../../process/cluster.ts';
 import { migrationRecord, scratch, vmRecord } from './records.ts';
 
 const WRITING = fileURLToPath(new URL('writing.ts', import.meta.url));
@@ -14,6 +15,7 @@ const KILLS = 50;
 async function writeUntilKilled(dir: string, first: number, count: number): Promise<number> {
   const child = spawn(process.execPath, [WRITING, dir, String(first)], {
     stdio: ['ignore', 'pipe', 'inherit'],
+    env: { NODE_COMPILE_CACHE: CODE_CACHE },
   });
   const ended = once(child, 'close');
   let last = first - 1;

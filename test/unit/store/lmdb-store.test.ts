@@ -2,6 +2,7 @@
 import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'lmdb';
 import { test } from 'tap';
+import { uuidV7 } from '../../../src/daemon/uuid.ts';
 import { openStore } from '../../../src/store/lmdb-store.ts';
 import { migrationRecord, scratch, vmRecord } from './records.ts';
 
@@ -53,12 +54,48 @@ void test('an epoch that was active here never goes back', async (t) => {
   await store.close();
 });
 
+void test('history is in order though clocks step back and other hosts have others', async (t) => {
+  using place = scratch();
+  const day = 24 * 3600 * 1000;
+  const start = Date.UTC(2026, 0, 1);
+  const store = openStore(place.dir);
+  const random = new Uint8Array(10);
+  const ids: string[] = [];
+  for (const wallMs of [start, start + 1, start - day, start - day, 0, start + 365 * day, start]) {
+    random[9] = ids.length;
+    const migration = migrationRecord(0, {
+      migrationId: uuidV7(wallMs, random),
+      startedAtMs: wallMs,
+    });
+    await store.write({ migration });
+    await store.write({ migration: { ...migration, state: 'aborted' } });
+    ids.push(migration.migrationId);
+  }
+  t.equal(new Set(ids).size, 7, 'ids differ though the clock stood');
+  t.same(
+    store.migrations().map(({ migrationId }) => migrationId),
+    ids,
+  );
+  await store.close();
+  const again = openStore(place.dir);
+  t.same(
+    again.migrations().map(({ migrationId }) => migrationId),
+    ids,
+  );
+  await again.close();
+});
+
 /** A file as another version wrote it. */
 async function written(file: string, version: number, records: readonly unknown[]) {
   const root = open({ path: file, overlappingSync: false, maxDbs: 4 });
   await root.openDB({ name: 'meta' }).put('version', version);
   const vms = root.openDB({ name: 'vms' });
   for (const [i, record] of records.entries()) await vms.put(`vm${i}`, record);
+  const migrations = root.openDB({ name: 'migrations' });
+  for (const n of [2, 1]) {
+    const migration = migrationRecord(n);
+    await migrations.put(migration.migrationId, migration);
+  }
   await root.close();
 }
 
@@ -76,6 +113,7 @@ void test('records of version 1 are taken over, with the epochs that they tell',
       records.map((record) => store.epochOf(record.vmId)),
       [4, 5, 6, 0],
     );
+    t.same(store.migrations(), [migrationRecord(1), migrationRecord(2)]);
     await store.close();
   }
 });

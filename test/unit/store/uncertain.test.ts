@@ -7,6 +7,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
 import { openStore } from '../../../src/store/lmdb-store.ts';
+import { CODE_CACHE } from '../../process/cluster.ts';
 import { scratch } from './records.ts';
 
 const at = (name: string) => fileURLToPath(new URL(name, import.meta.url));
@@ -18,7 +19,12 @@ const skip = !hasCompiler && process.env['MIGD_REQUIRE_ALL'] !== '1' ? 'missing:
 function run(dir: string, then: string, disk: object): unknown {
   const library = path.join(dir, 'failing-disk.so');
   execFileSync('gcc', ['-shared', '-fPIC', '-o', library, at('failing-disk.c')]);
-  const env = { LD_PRELOAD: library, FAIL_FILE: path.join(dir, 'failing'), ...disk };
+  const env = {
+    NODE_COMPILE_CACHE: CODE_CACHE,
+    LD_PRELOAD: library,
+    FAIL_FILE: path.join(dir, 'failing'),
+    ...disk,
+  };
   return JSON.parse(
     execFileSync(process.execPath, [at('uncertain.ts'), dir, then], { env, encoding: 'utf8' }),
   );
