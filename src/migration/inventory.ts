@@ -17,11 +17,16 @@ export interface Held {
   readonly guest: Guest | undefined;
 }
 
+/** The guest of a VM: living, proved to be gone, or a process that does not answer. */
+type Found = Guest | 'gone' | 'unreachable';
+
 export class Inventory {
   readonly #store: RecordStore;
   readonly #driver: GuestDriver;
   readonly #place: (name: string) => VmPlace;
   readonly #guests = new Map<string, Guest>();
+  /** What is being looked for: one attempt at a time. */
+  readonly #finding = new Map<string, Promise<Found>>();
   /** Names that a request is working on: a VM that migrates, is made, or is deleted. */
   readonly #claimed = new Set<string>();
 
@@ -38,7 +43,7 @@ export class Inventory {
    */
   async recover(names: readonly string[]): Promise<MigrationRecord[]> {
     const known = this.#store.vms().filter(({ state }) => state !== 'gone');
-    for (const { name } of known) await this.find(name);
+    await Promise.all(known.map(({ name }) => this.find(name)));
     const handovers: MigrationRecord[] = [];
     const stands = ({ name }: VmRecord) => isHeld(this.#guests.get(name));
     for (const duty of dutiesOf(known, this.#store.migrations(), stands)) {
@@ -53,19 +58,43 @@ export class Inventory {
           handovers.push(duty.migration);
       }
     }
+    for (const vm of known) void this.#seek(vm).catch(() => undefined);
     for (const name of names) {
-      if (!this.has(name)) await this.destroy(name);
+      // What lives and does not answer is let be; the next daemon sees to it.
+      if (!this.has(name) && (await this.find(name)) !== 'unreachable') await this.destroy(name);
     }
     return handovers;
   }
 
-  /** The guest of a VM: living, proved to be gone, or a process that does not answer. */
-  async find(name: string): Promise<Guest | 'gone' | 'unreachable'> {
+  find(name: string): Promise<Found> {
     const known = this.#guests.get(name);
-    if (known !== undefined) return known;
-    const found = await this.#driver.attach(this.#place(name));
-    if (typeof found !== 'string') this.adopt(name, found);
-    return found;
+    if (known !== undefined) return Promise.resolve(known);
+    const finding = this.#finding.get(name) ?? this.#attach(name);
+    this.#finding.set(name, finding);
+    return finding;
+  }
+
+  async #attach(name: string): Promise<Found> {
+    try {
+      const found = await this.#driver.attach(this.#place(name));
+      if (typeof found !== 'string') this.adopt(name, found);
+      return found;
+    } finally {
+      this.#finding.delete(name);
+    }
+  }
+
+  /** Asks a guest of ours that does not answer for as long as it lives: thawed, it is ours again. */
+  async #seek({ name, vmId }: VmRecord): Promise<void> {
+    const isOurs = () => {
+      const record = this.#store.vm(name);
+      return record?.state === 'active' && record.vmId === vmId;
+    };
+    while (isOurs() && !this.#guests.has(name)) {
+      // Each try takes as long as an answer may.
+      if ((await this.find(name)) === 'gone') return;
+      if (isOurs() && isHeld(this.#guests.get(name))) await this.letRun(name);
+    }
   }
 
   /** Lets a guest that a migration stopped run again; one that is gone stays gone. */
