@@ -9,7 +9,6 @@ import { RamDriver } from '../guest/ram/driver.ts';
 import { Appraiser } from '../migration/appraiser.ts';
 import { Threads } from '../migration/data-plane/threads.ts';
 import { Inventory } from '../migration/inventory.ts';
-import { keepDescriptors } from '../native/descriptors.ts';
 import { FileLock } from '../native/file-lock.ts';
 import { MigError } from '../protocol/error.ts';
 import { openStore } from '../store/lmdb-store.ts';
@@ -44,7 +43,6 @@ async function run(config: Config): Promise<void> {
   makeMemoryFolder(config.memoryDir);
   const lock = new FileLock(path.join(config.stateDir, 'lock'));
   const store = openStore(config.stateDir);
-  keepDescriptors();
   const place = (name: string): VmPlace => ({
     name,
     memoryDir: path.join(config.memoryDir, name),

@@ -5,9 +5,10 @@
  * last write leaves nothing. After a failure of that very write the disk may hold either state, and
  * LMDB refuses to go on until the file is opened anew.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { open, type Database, type RootDatabase } from 'lmdb';
+import { keepDescriptors } from '../native/descriptors.ts';
 import { MigError } from '../protocol/error.ts';
 import { checkFile, lockOf, makeRoom, sync } from './lmdb-file.ts';
 
@@ -83,19 +84,13 @@ export class Environment<Name extends string> {
   #open(): Opened<Name> {
     let root: RootDatabase | undefined;
     try {
-      const isThere = checkFile(this.#file);
-      if (!isThere || !existsSync(lockOf(this.#file))) makeRoom(this.#file);
+      if (!checkFile(this.#file)) this.#create();
+      if (!existsSync(lockOf(this.#file))) makeRoom(this.#file);
       // What is found is what a power cut would find, before anything is written over it.
-      if (isThere) sync(this.#file);
-      root = open({
-        path: this.#file,
-        // A separate flush step would let a commit return before it is on disk.
-        overlappingSync: false,
-        maxDbs: this.#names.length,
-      });
+      sync(this.#file);
+      root = this.#map(this.#file);
       const tables: Partial<Record<Name, Table>> = {};
       for (const name of this.#names) tables[name] = root.openDB({ name });
-      if (!isThere) sync(path.dirname(this.#file));
       this.#opened = { root, tables: tables as Tables<Name> };
       return this.#opened;
     } catch (thrown) {
@@ -103,5 +98,31 @@ export class Environment<Name extends string> {
       void root?.close();
       throw MigError.from(thrown, 'STORE_FAILED');
     }
+  }
+
+  /** A file has its name when all of it is there: one that was begun would be taken for a damaged one. */
+  #create(): void {
+    const draft = `${this.#file}.new`;
+    try {
+      rmSync(draft, { force: true });
+      makeRoom(draft);
+      void this.#map(draft).close();
+      sync(draft);
+      renameSync(lockOf(draft), lockOf(this.#file));
+      renameSync(draft, this.#file);
+      sync(path.dirname(this.#file));
+    } catch (thrown) {
+      for (const left of [draft, lockOf(draft)]) rmSync(left, { force: true });
+      throw thrown;
+    }
+  }
+
+  #map(file: string): RootDatabase {
+    return open({
+      path: file,
+      // A separate flush step would let a commit return before it is on disk.
+      overlappingSync: false,
+      maxDbs: this.#names.length,
+    });
   }
 }

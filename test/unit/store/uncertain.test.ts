@@ -43,6 +43,7 @@ for (const { disk, env, found } of [
       again: 'STORE_UNCERTAIN',
       other: 'STORE_UNCERTAIN',
       readAgain: [found],
+      inherited: false,
     };
     t.same(run(place.dir, 'end', env), failing);
     const store = openStore(place.dir);

@@ -1,7 +1,8 @@
 /**
  * Writes while the disk fails, and after it where it is to mend: `uncertain.ts FOLDER end|mend`. Says as
- * JSON how each write ended and what was read.
+ * JSON how each write ended, what was read, and whether a process started then inherits the file.
  */
+import { execFileSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { MigError } from '../../../src/protocol/error.ts';
 import { openStore } from '../../../src/store/lmdb-store.ts';
@@ -29,7 +30,9 @@ const read = store.vm('vm1')?.epoch;
 const again = await attempt({ vm });
 const other = await attempt({ migration: migrationRecord(1) });
 const readAgain = store.vms().map(({ epoch }) => epoch);
-const told = { before, first, read, again, other, readAgain };
+const open = execFileSync('ls', ['-l', '/proc/self/fd'], { env: {}, encoding: 'utf8' });
+const inherited = open.includes(directory);
+const told = { before, first, read, again, other, readAgain, inherited };
 if (then === 'end') {
   console.log(JSON.stringify(told));
   process.exit(0);
