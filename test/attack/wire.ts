@@ -82,7 +82,7 @@ export class Wire {
 }
 
 /** Ports in a row that are free at both addresses. */
-async function freeRange(count: number): Promise<number[]> {
+export async function freeRange(count: number): Promise<number[]> {
   const start = DATA_PORTS_FROM + (process.pid % 1000) * count;
   for (let from = start; from < DATA_PORTS_TO; from += count) {
     const ports = Array.from({ length: count }, (_, i) => from + i);

@@ -10,6 +10,7 @@ import { createServer, type AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { WebSocket } from 'ws';
@@ -144,6 +145,14 @@ export interface HostOptions {
   /** Keys of the configuration file to change. */
   readonly config?: { readonly limits?: object; readonly [key: string]: unknown };
   readonly certs?: string;
+  readonly preload?: Preload;
+}
+
+/** Modules that a daemon loads first. */
+export interface Preload {
+  readonly files: readonly string[];
+  /** Given, before the daemon begins, the other end of its descriptor 3. */
+  readonly attach: (link: Duplex) => void;
 }
 
 export async function freePort(host = '127.0.0.1'): Promise<number> {
@@ -226,10 +235,13 @@ export class Cluster {
     };
     // JSON is YAML.
     writeFileSync(file, JSON.stringify(config));
-    const child = spawn(process.execPath, [DAEMON, '--config', file], {
-      stdio: ['ignore', 'pipe', 'pipe'],
+    const { files = [], attach } = options.preload ?? {};
+    const imports = files.flatMap((each) => ['--import', each]);
+    const child = spawn(process.execPath, [...imports, DAEMON, '--config', file], {
+      stdio: ['ignore', 'pipe', 'pipe', ...(attach === undefined ? [] : (['pipe'] as const))],
       env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: CODE_CACHE },
     });
+    attach?.(child.stdio[3] as Duplex);
     const log: string[] = [];
     const api = await ready(child, log)
       .then(() => Api.connect(path.join(stateDir, 'migd.sock')))
