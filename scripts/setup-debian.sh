@@ -8,7 +8,7 @@ packages=(
   libgcc-s1  # likewise
   iproute2   # network namespaces of the tests
   spin       # explores the model of the handover
-  gcc        # compiles what spin makes of it
+  gcc        # compiles what spin makes of it, and a disk that fails
   libc6-dev  # likewise
 )
 

@@ -89,6 +89,8 @@ export class Environment<Name extends string> {
       // What is found is what a power cut would find, before anything is written over it.
       sync(this.#file);
       root = this.#map(this.#file);
+      // LMDB leaves its file to every process that is started from here.
+      keepDescriptors();
       const tables: Partial<Record<Name, Table>> = {};
       for (const name of this.#names) tables[name] = root.openDB({ name });
       this.#opened = { root, tables: tables as Tables<Name> };

@@ -1,5 +1,13 @@
 /** The store of records: what is written is there again, what is damaged is refused, epochs go up. */
-import { copyFileSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  copyFileSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { open } from 'lmdb';
 import { test } from 'tap';
 import { uuidV7 } from '../../../src/daemon/uuid.ts';
@@ -129,6 +137,15 @@ void test('records of a later version, and what is no record, are refused', asyn
   t.throws(() => store.vm('vm0'), { code: 'STORE_FAILED', detail: /damaged/ });
   t.throws(() => store.vms(), { code: 'STORE_FAILED', detail: /damaged/ });
   await store.close();
+});
+
+void test('what a daemon left that was killed at its first start is not in the way', async (t) => {
+  using place = scratch();
+  for (const left of ['new', 'new-lock']) writeFileSync(`${place.file}.${left}`, 'begun');
+  const store = openStore(place.dir);
+  await store.write({ vm });
+  await store.close();
+  t.same(readdirSync(place.dir).toSorted(), ['records.lmdb', 'records.lmdb-lock']);
 });
 
 void test('a file that is damaged is refused, and the process lives', async (t) => {
