@@ -185,11 +185,12 @@ export class Host {
 
   /** Another host wants to settle a handover. */
   receiveHandover(channel: ControlChannel): void {
-    const { store, clock, config, identity } = this.#parts;
+    const { store, clock, random, config, identity } = this.#parts;
     receiveHandover(
       {
         store,
         clock,
+        random,
         handovers: this.#handovers,
         inventory: this.#parts.inventory,
         silenceMs: config.limits.peerSilenceMs,

@@ -10,16 +10,18 @@ import { activatedStatement, type Subject } from '../../protocol/statement.ts';
 import type { MigrationRecord } from '../../store/records.ts';
 import type { Conversation } from '../conversation.ts';
 import { gone } from '../journal.ts';
+import { writeAtLast } from '../write-at-last.ts';
 import { entryOf } from './entry.ts';
 import type { ReceptionParts } from './reception.ts';
 
 /** The word to answer with; undefined when there is nothing to concede. */
 export async function concede(
-  { store, inventory, hostKey }: ReceptionParts,
+  parts: ReceptionParts,
   link: Conversation,
   record: MigrationRecord,
   { signature: activation }: MessageOf<'ACTIVATED'>,
 ): Promise<Say | undefined> {
+  const { store, inventory, hostKey } = parts;
   if (record.direction !== 'outgoing' || record.state !== 'aborted') return undefined;
   const { vm } = entryOf(store, record.migrationId);
   const { migrationId, from, to } = record;
@@ -27,7 +29,9 @@ export async function concede(
   const subject: Subject = { migrationId, vmId: vm.vmId, epoch: vm.epoch, from, to };
   if (vm.state !== 'active') return undefined;
   if (!verify(null, activatedStatement(subject), link.peer.publicKey, activation)) return undefined;
-  if (inventory.isClaimed(vm.name) || (await inventory.find(vm.name)) !== 'gone') return undefined;
+  if (inventory.isClaimed(vm.name)) return undefined;
+  using _claim = inventory.claim(vm.name, 'VM_MIGRATING');
+  if ((await inventory.find(vm.name)) !== 'gone') return undefined;
   const facts = await inventory.destroy(vm.name);
   const say = sayDeleted(subject, facts);
   const { statement } = say;
@@ -35,6 +39,7 @@ export async function concede(
   const handover = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest: new Uint8Array(48) };
   // As if it had been surrendered: that step is left out, not another one taken.
   const surrendered = { ...vm, state: 'surrendered', migrationId } as const;
-  await store.write(gone({ vm: surrendered, migration: { ...record, handover } }, proof));
+  const change = gone({ vm: surrendered, migration: { ...record, handover } }, proof);
+  await writeAtLast(parts, () => change);
   return say;
 }

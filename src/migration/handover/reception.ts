@@ -4,7 +4,7 @@
  */
 import { sign, type KeyObject } from 'node:crypto';
 import { EARLY_WORDS_MAX, HANDOVER_WORD_MS_MAX } from '../../base/limits.ts';
-import type { Clock } from '../../base/ports.ts';
+import type { Clock, Random } from '../../base/ports.ts';
 import type { Say } from '../../protocol/handover/matter.ts';
 import type { Message } from '../../protocol/messages.ts';
 import type { MigrationRecord, RecordStore } from '../../store/records.ts';
@@ -29,6 +29,7 @@ export interface ReceptionParts {
   readonly handovers: Handovers;
   readonly inventory: Inventory;
   readonly clock: Clock;
+  readonly random: Random;
   readonly silenceMs: number;
   readonly hostKey: () => KeyObject;
   readonly sessionOf: (migrationId: string) => Session | undefined;
