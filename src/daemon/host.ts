@@ -104,16 +104,13 @@ export class Host {
       // At the destination it would run: what its operator stopped, only its operator lets go on.
       if (held.guest.lifecycle === 'paused')
         throw new MigError('VM_STATE', `${options.vm} is paused: resume it`);
-      const { identity, hostKey } = this.#parts.identity();
       const events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
       const migrationId = uuidV7(clock.wall(), random.bytes(10));
       const migration = new OutgoingMigration(
         {
           host: config.name,
-          identity,
-          hostKey,
+          credentials: () => ({ ...this.#parts.identity(), appraiser: this.#parts.appraiser() }),
           suites: config.suites,
-          appraiser: this.#parts.appraiser(),
           inventory,
           store,
           clock,

@@ -3,12 +3,15 @@
  * whole, and what it still yields after that nobody hears. A migration whose connection breaks has
  * another one.
  */
+import { sign, type KeyObject } from 'node:crypto';
 import { PEERS_WORD_MS_MAX } from '../base/limits.ts';
 import type { SessionSecret } from '../crypto/key-schedule.ts';
+import type { Identity } from '../crypto/pki/identity.ts';
 import { MigError } from '../protocol/error.ts';
 import type { Message } from '../protocol/messages.ts';
 import type { Effect, Event } from '../protocol/source/state.ts';
 import { connectControl, MIGRATE_PATH } from '../transport/control.ts';
+import type { Appraiser } from './appraiser.ts';
 import { Conversation } from './conversation.ts';
 import type { OutgoingPorts, OutgoingRequest } from './outgoing.ts';
 import type { ChannelOptions } from './outgoing-transfer.ts';
@@ -16,7 +19,15 @@ import type { AttestationReport } from './report.ts';
 
 const NOBODY = { message: ignore, broken: ignore, closed: ignore };
 
+/** Who this host is, and whom it trusts. */
+export interface Credentials {
+  readonly identity: Identity;
+  readonly hostKey: KeyObject;
+  readonly appraiser: Appraiser;
+}
+
 export class OutgoingSession {
+  readonly credentials: Credentials;
   readonly #ports: OutgoingPorts;
   readonly #request: OutgoingRequest;
   readonly #dispatch: (event: Event) => void;
@@ -37,6 +48,7 @@ export class OutgoingSession {
     before?: OutgoingSession,
   ) {
     if (before !== undefined) ({ agreed: this.agreed, attestation: this.attestation } = before);
+    this.credentials = ports.credentials();
     this.#ports = ports;
     this.#request = request;
     this.#dispatch = dispatch;
@@ -52,13 +64,17 @@ export class OutgoingSession {
     this.#conversation?.send(message);
   }
 
+  sign(statement: Uint8Array): Uint8Array {
+    return sign(null, statement, this.credentials.hostKey);
+  }
+
   async connect(): Promise<Event> {
-    const { identity, clock, silenceMs } = this.#ports;
+    const { clock, silenceMs } = this.#ports;
     const channel = await connectControl({
       address: this.#request.address,
       path: MIGRATE_PATH,
       expected: this.#request.options.to,
-      identity,
+      identity: this.credentials.identity,
       signal: this.#end.signal,
     });
     const conversation = new Conversation(channel, 'source');
@@ -83,7 +99,7 @@ export class OutgoingSession {
     const { evidence } = effect;
     const binding = this.#binding('destination', effect);
     const { peer } = this.conversation;
-    const { code, detail } = await this.#ports.appraiser.appraise(evidence, binding, peer);
+    const { code, detail } = await this.credentials.appraiser.appraise(evidence, binding, peer);
     const verdict = code === null ? 'accepted' : 'refused';
     this.attestation = { ...this.attestation, destination: { format: evidence.format, verdict } };
     return { kind: 'appraised', code, detail };
@@ -91,7 +107,7 @@ export class OutgoingSession {
 
   async makeEvidence(effect: Extract<Effect, { kind: 'makeEvidence' }>): Promise<Event> {
     const binding = this.#binding('source', effect);
-    const evidence = await this.#ports.appraiser.make(effect.formats, binding);
+    const evidence = await this.credentials.appraiser.make(effect.formats, binding);
     const source = { format: evidence.format, verdict: 'none' } as const;
     this.attestation = { ...this.attestation, source };
     return { kind: 'evidenceMade', evidence };
@@ -106,13 +122,13 @@ export class OutgoingSession {
 
   /** What its data channels are made of. */
   channels({ agreed, ports }: Extract<Effect, { kind: 'joinChannels' }>): ChannelOptions {
-    const { identity, clock, threads, silenceMs } = this.#ports;
+    const { clock, threads, silenceMs } = this.#ports;
     const { remoteAddress: host, peer } = this.conversation;
     if (this.#secret === undefined) throw new Error('no keys yet');
     return {
       migrationId: this.#request.migrationId,
       peer: { host, ports, name: peer.name, fingerprint256: peer.fingerprint256 },
-      identity,
+      identity: this.credentials.identity,
       suite: agreed.suite,
       secret: this.#secret,
       clock,

@@ -2,7 +2,7 @@
  * One migration away from this host: carries out what the source's machine decides. It steers; guest
  * bytes pass only through the data plane's workers.
  */
-import { sign, verify, type KeyObject } from 'node:crypto';
+import { verify } from 'node:crypto';
 import {
   ADMISSION_MS_MAX,
   CONNECT_MS_MAX,
@@ -11,7 +11,6 @@ import {
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import type { Identity } from '../crypto/pki/identity.ts';
 import type { Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
@@ -20,7 +19,6 @@ import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
 import type { Cause } from '../protocol/handover/matter.ts';
 import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
-import type { Appraiser } from './appraiser.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
@@ -29,7 +27,7 @@ import type { Settlement } from './handover/handover.ts';
 import type { Inventory } from './inventory.ts';
 import { aborted, surrendered } from './journal.ts';
 import { Outage } from './outage.ts';
-import { OutgoingSession } from './outgoing-session.ts';
+import { OutgoingSession, type Credentials } from './outgoing-session.ts';
 import { OutgoingTransfer } from './outgoing-transfer.ts';
 import type { DeletionCertificateView, MigrationEvent, MigrationResult } from './report.ts';
 import { Deadline, Runner } from './runner.ts';
@@ -47,10 +45,9 @@ const DEADLINE_MS: { readonly [K in Named]: number } = {
 /** What a migration needs of its host. */
 export interface OutgoingPorts {
   readonly host: string;
-  readonly identity: Identity;
-  readonly hostKey: KeyObject;
+  /** As they are now: a session takes them once, another one may find a newer revocation list. */
+  readonly credentials: () => Credentials;
   readonly suites: readonly SuiteName[];
-  readonly appraiser: Appraiser;
   readonly inventory: Inventory;
   readonly store: RecordStore;
   readonly clock: Clock;
@@ -193,7 +190,8 @@ export class OutgoingMigration {
   }
 
   #plan(): Plan {
-    const { host, suites, appraiser, random } = this.#ports;
+    const { host, suites, random } = this.#ports;
+    const { appraiser } = this.#session.credentials;
     const { options, migrationId } = this.#request;
     return {
       migrationId,
@@ -226,7 +224,7 @@ export class OutgoingMigration {
         session.send(effect.message);
         return undefined;
       case 'sendSigned':
-        session.send({ ...effect.message, signature: this.#sign(effect.statement) });
+        session.send({ ...effect.message, signature: session.sign(effect.statement) });
         return undefined;
       case 'arm':
         this.#arm(effect.deadline);
@@ -267,10 +265,6 @@ export class OutgoingMigration {
     }
   }
 
-  #sign(statement: Uint8Array): Uint8Array {
-    return sign(null, statement, this.#ports.hostKey);
-  }
-
   #arm(deadline: Named): void {
     const limits = [DEADLINE_MS[deadline]];
     if (deadline === 'connect') limits.push(this.#ports.silenceMs);
@@ -304,7 +298,7 @@ export class OutgoingMigration {
   async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
     try {
       const { receipt, statement } = effect;
-      const token = this.#sign(statement);
+      const token = this.#session.sign(statement);
       const entry = { vm: this.#vm, migration: this.#record };
       await this.#ports.store.write(surrendered(entry, effect, { receipt, token }));
       return { kind: 'surrendered' };
