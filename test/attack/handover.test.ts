@@ -14,14 +14,22 @@ import {
 import type { Subject } from '../../src/protocol/statement.ts';
 import { isClean, runsOn } from '../process/refusal.ts';
 import { destinationAborted, HostileLink, matterOf, sourceAborted } from './hostile-link.ts';
-import { destinationInDoubt, isKept, kill, settles, sourceInDoubt, VM } from './in-doubt.ts';
+import {
+  askNow,
+  destinationInDoubt,
+  isKept,
+  kill,
+  settles,
+  sourceInDoubt,
+  VM,
+} from './in-doubt.ts';
 
 const OTHER = '01890000-0000-7000-8000-000000000000';
 const signature = randomBytes(64);
 
 void test('a source in doubt believes nothing but its destination', async (t) => {
   await using it = await sourceInDoubt();
-  const { subject, digest, links } = it;
+  const { subject, digest } = it;
   const { migrationId } = subject;
   const lies: Record<string, (link: HostileLink) => void> = {
     'it does not know': (link) => link.send({ type: 'UNKNOWN' }),
@@ -44,7 +52,7 @@ void test('a source in doubt believes nothing but its destination', async (t) =>
   };
   for (const [what, lie] of Object.entries(lies)) {
     await t.test(what, async (t) => {
-      const link = await links.asked(migrationId);
+      const link = await askNow(it);
       await link.expect('SURRENDER');
       lie(link);
       await isKept(t, it, 'held');
@@ -124,7 +132,7 @@ void test('a destination in doubt believes nothing but its source', async (t) =>
   };
   for (const [what, lie] of Object.entries(lies)) {
     await t.test(what, async (t) => {
-      const link = await links.asked(migrationId);
+      const link = await askNow(it);
       await link.expect('DONE');
       lie(link);
       await isKept(t, it, 'incoming');
@@ -147,7 +155,7 @@ void test('a destination in doubt believes nothing but its source', async (t) =>
   await t.test('a daemon that is killed and comes back is still in doubt', async (t) => {
     await it.cluster.stopHost('host-b', 'SIGKILL');
     await it.cluster.startHost('host-b');
-    const link = await links.asked(migrationId);
+    const link = await askNow(it);
     await link.expect('DONE');
     t.match(await it.cluster.b.show(it.vm), { guest: { state: 'incoming' } });
   });

@@ -8,7 +8,7 @@ import { finalStatement, receiptStatement, type Subject } from '../../src/protoc
 import { Cluster, freePort, smallGuest, type Api } from '../process/cluster.ts';
 import { eventually, guestProcesses } from '../process/refusal.ts';
 import { HostileDestination } from './hostile-destination.ts';
-import { HostileHost, type Links } from './hostile-link.ts';
+import { HostileHost, type HostileLink, type Links } from './hostile-link.ts';
 import { HostileSource } from './hostile-source.ts';
 
 export const VM = 'vm1';
@@ -95,6 +95,13 @@ export async function destinationInDoubt(): Promise<InDoubt> {
       await made[Symbol.asyncDispose]();
     },
   };
+}
+
+/** The real host asks, without the wait that grows while it is not answered. */
+export function askNow({ api, links, subject }: InDoubt): Promise<HostileLink> {
+  const { migrationId } = subject;
+  void api.call('resolve', { migrationId }).catch(() => undefined);
+  return links.asked(migrationId);
 }
 
 /** Kept, standing still, and said to be in doubt. */

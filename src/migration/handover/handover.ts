@@ -175,7 +175,6 @@ export class Handover<
       this.#dispatch({ kind: 'parted', code: 'MESSAGE_UNEXPECTED', detail: message.type });
       return;
     }
-    this.#backOff.reset();
     this.#dispatch(word);
   }
 
@@ -220,6 +219,8 @@ export class Handover<
     if ('cause' in state) this.#cause = state.cause;
     if (DECIDED.has(state.kind)) this.#decided.resolve();
     if (!ASKING.has(state.kind)) {
+      // It was an answer: what is asked next is another question.
+      this.#backOff.reset();
       this.#answer.disarm();
       this.#isUnanswered = false;
     } else if (isAlone(state.kind) && !this.#isUnanswered) {
@@ -263,7 +264,8 @@ export class Handover<
   async #reach(): Promise<SharedEvent | undefined> {
     try {
       const link = await this.#ports.connect(this.#stopped.signal);
-      if (this.#stopped.signal.aborted) {
+      // The other host's link may have come first: what is said on that one is not lost to ours.
+      if (this.#stopped.signal.aborted || !isAlone(this.state)) {
         link.close();
         return undefined;
       }
@@ -272,6 +274,7 @@ export class Handover<
       link.send({ type: 'RESOLVE', migrationId: this.#migrationId });
       return { kind: 'reached' };
     } catch (thrown) {
+      if (!isAlone(this.state)) return undefined;
       const { code, detail } = MigError.from(thrown);
       return { kind: 'parted', code, detail };
     }
