@@ -275,7 +275,6 @@ export class Handover<
       return { kind: 'reached' };
     } catch (thrown) {
       if (!isAlone(this.state)) return undefined;
-      if (!isAlone(this.state)) return undefined;
       const { code, detail } = MigError.from(thrown);
       return { kind: 'parted', code, detail };
     }
