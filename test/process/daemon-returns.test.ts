@@ -80,6 +80,7 @@ void test('half made and frozen: it is let be until it ends', async (t) => {
   await eventually('it ends', () =>
     Promise.resolve(guestIn(path.join(memoryDir, VM)) === undefined),
   );
+  t.notOk(existsSync(path.join(memoryDir, VM, 'agent.sock')), 'nobody waits for it to be ready');
   await cluster.a.call('vm.create', smallGuest(VM));
   await runsOn(t, cluster.a, VM);
 });

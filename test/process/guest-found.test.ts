@@ -5,7 +5,7 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
@@ -23,6 +23,15 @@ import { pack, unpack } from './packed-guest.ts';
 const DRIVING = fileURLToPath(new URL('driving.ts', import.meta.url));
 const RAM_BYTES = 4 * MiB;
 const PAGES = RAM_BYTES / PAGE_BYTES;
+
+const GUEST: VmSpec = {
+  name: 'vm1',
+  memoryBytes: RAM_BYTES,
+  vcpus: 1,
+  workload: { kind: 'writer', rateBps: 40e6, workingSetBytes: MiB },
+  fill: 0.5,
+  dirtyTracking: 'auto',
+};
 
 /** One guest's folders, and the process that drives it until it is killed. */
 class Scratch {
@@ -61,17 +70,7 @@ class Scratch {
   /** Packs a guest that ran elsewhere; returns what it was when it was stopped. */
   async packOne(): Promise<GuestStatus> {
     const driver = new RamDriver({ keepSpare: false });
-    const guest = await driver.create(
-      {
-        name: 'vm1',
-        memoryBytes: RAM_BYTES,
-        vcpus: 1,
-        workload: { kind: 'writer', rateBps: 40e6, workingSetBytes: MiB },
-        fill: 0.5,
-        dirtyTracking: 'auto',
-      },
-      placeIn(path.join(this.dir, 'source')),
-    );
+    const guest = await driver.create(GUEST, placeIn(path.join(this.dir, 'source')));
     await guest.vtpm({ type: 'nv-define-counter', index: 0x0100_0001 });
     await guest.vtpm({ type: 'nv-increment', index: 0x0100_0001 });
     await wroteMore(guest, 0);
@@ -94,6 +93,15 @@ const placeIn = (dir: string): VmPlace => ({
   memoryDir: path.join(dir, 'memory'),
   stateDir: path.join(dir, 'state'),
 });
+
+/** Resolves when a process of the place lives, ready or not. */
+async function lives({ memoryDir }: VmPlace): Promise<void> {
+  while (guestIn(memoryDir) === undefined) {
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
+  }
+}
 
 const digestOf = (file: string): string =>
   createHash('sha256').update(readFileSync(file)).digest('hex');
@@ -218,6 +226,27 @@ void test('a guest is found by its folder, not by a file', async (t) => {
   t.match(await guest.status(), { state: 'running', pid: scratch.pid });
   await guest.destroy();
   t.equal(await scratch.driver.attach(scratch.place), 'gone');
+});
+
+void test('just starting: it is waited for', async (t) => {
+  using scratch = new Scratch();
+  const { driver, place } = scratch;
+  const creating = driver.create(GUEST, place);
+  await lives(place);
+  const guest = await scratch.found();
+  t.equal(guest.lifecycle, 'running');
+  t.same((await guest.status()).pid, (await (await creating).status()).pid);
+});
+
+void test('just ending: its end is waited for', async (t) => {
+  using scratch = new Scratch();
+  const { memoryDir } = scratch.place;
+  mkdirSync(memoryDir);
+  const ending = spawn('sleep', ['60'], { cwd: memoryDir, stdio: 'ignore' });
+  await lives(scratch.place);
+  const answer = scratch.driver.attach(scratch.place);
+  ending.kill('SIGKILL');
+  t.equal(await answer, 'gone');
 });
 
 void test('frozen: it lives, and nothing of it is touched', async (t) => {
