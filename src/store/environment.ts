@@ -10,7 +10,7 @@ import path from 'node:path';
 import { open, type Database, type RootDatabase } from 'lmdb';
 import { keepDescriptors } from '../native/descriptors.ts';
 import { MigError } from '../protocol/error.ts';
-import { checkFile, lockOf, makeRoom, sync } from './lmdb-file.ts';
+import { checkFile, lockOf, makeLock, makeRoom, sync } from './lmdb-file.ts';
 
 export type Table = Database<unknown, string | number>;
 export type Tables<Name extends string> = { readonly [N in Name]: Table };
@@ -40,12 +40,13 @@ export class Environment<Name extends string> {
   }
 
   /**
-   * Makes all of what `change` does durable. Throws STORE_FAILED: nothing of it is, or ever will be, on
+   * Makes all of what `change` does durable, which puts values of `bytes`. Throws STORE_FAILED: nothing of it is, or ever will be, on
    * disk. Throws STORE_UNCERTAIN: it, or a change before it that was uncertain, may be; to be tried
    * again until it succeeds. What `change` throws undoes it.
    */
-  commit(change: (tables: Tables<Name>) => void): void {
+  commit(bytes: number, change: (tables: Tables<Name>) => void): void {
     try {
+      makeRoom(this.#file, bytes);
       this.#transact(change);
       this.#isUncertain = false;
     } catch (thrown) {
@@ -85,12 +86,14 @@ export class Environment<Name extends string> {
     let root: RootDatabase | undefined;
     try {
       if (!checkFile(this.#file)) this.#create();
-      if (!existsSync(lockOf(this.#file))) makeRoom(this.#file);
+      if (!existsSync(lockOf(this.#file))) makeLock(this.#file);
       // What is found is what a power cut would find, before anything is written over it.
       sync(this.#file);
       root = this.#map(this.#file);
       // LMDB leaves its file to every process that is started from here.
       keepDescriptors();
+      const isMade = (name: Name) => root?.doesExist(name) === true;
+      if (!this.#names.every(isMade)) makeRoom(this.#file, 0);
       const tables: Partial<Record<Name, Table>> = {};
       for (const name of this.#names) tables[name] = root.openDB({ name });
       this.#opened = { root, tables: tables as Tables<Name> };
@@ -107,7 +110,7 @@ export class Environment<Name extends string> {
     const draft = `${this.#file}.new`;
     try {
       rmSync(draft, { force: true });
-      makeRoom(draft);
+      makeLock(draft);
       void this.#map(draft).close();
       sync(draft);
       renameSync(lockOf(draft), lockOf(this.#file));

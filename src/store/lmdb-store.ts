@@ -5,6 +5,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
+import { pack } from 'msgpackr';
 import { z } from 'zod';
 import { MigError } from '../protocol/error.ts';
 import { migrationIdSchema } from '../protocol/options.ts';
@@ -77,7 +78,7 @@ class LmdbStore implements RecordStore {
   // It blocks: a commit lies in the guest's downtime, and a turn through a thread pool is longer.
   async write(change: Change): Promise<void> {
     if (change.vm?.state === 'active') this.#checkEpoch(change.vm);
-    this.#environment.commit((tables) => put(tables, change));
+    this.#environment.commit(pack(change).length, (tables) => put(tables, change));
   }
 
   async close(): Promise<void> {
@@ -101,7 +102,8 @@ class LmdbStore implements RecordStore {
     }
     const vms = this.vms();
     const migrations = all(migrationRecordSchema, this.#tables.migrations);
-    this.#environment.commit((tables) => {
+    const bytes = pack([vms, migrations]).length;
+    this.#environment.commit(bytes, (tables) => {
       for (const vm of vms) if (wasActive(vm)) tables.epochs.putSync(vm.vmId, vm.epoch);
       for (const { migrationId } of migrations) append(tables.order, migrationId);
       tables.meta.putSync('version', SCHEMA_VERSION);

@@ -8,11 +8,11 @@ import { migrationRecord, scratch, vmRecord } from './records.ts';
 
 const skip = skipUnlessMounting;
 const FAILED = { code: 'STORE_FAILED' };
-const large = (n: number) => migrationRecord(n, { detail: 'x'.repeat(64 * KiB) });
+const large = (n: number) => migrationRecord(n, { detail: 'x'.repeat(256 * KiB) });
 
 void test('a write for which there is no room is not there, now or later', { skip }, async (t) => {
   using place = scratch();
-  using _disk = mounted(place.dir, 512 * KiB);
+  using _disk = mounted(place.dir, 1024 * KiB);
   let store = openStore(place.dir);
   for (let n = 0; n < 20; n += 1) {
     await store.write({ vm: vmRecord({ epoch: n + 1 }), migration: migrationRecord(n) });
@@ -40,6 +40,44 @@ void test('a write for which there is no room is not there, now or later', { ski
   store = openStore(place.dir);
   t.equal(store.vm('vm1')?.epoch, 60);
   t.equal(store.migrations().length, 21);
+  await store.close();
+});
+
+void test('what a handover owes is written on a full disk', { skip }, async (t) => {
+  using place = scratch();
+  using _disk = mounted(place.dir, 1024 * KiB);
+  const store = openStore(place.dir);
+  for (let n = 0; n < 20; n += 1) await store.write({ migration: migrationRecord(n) });
+  using _full = filled(place.dir);
+  const detail = 'x'.repeat(1000);
+  for (let n = 0; n < 60; n += 1) {
+    const vm = vmRecord({ name: `vm${n}`, state: 'gone' });
+    await store.write({ vm, migration: migrationRecord(n, { state: 'gone', detail }) });
+  }
+  t.equal(store.vms().length, 60);
+  await store.close();
+});
+
+// The text that LMDB makes of a full disk is longer than its buffer: it must never come to that.
+void test('full, and not, and full again: the process lives', { skip }, async (t) => {
+  using place = scratch();
+  using _disk = mounted(place.dir, 2048 * KiB);
+  const store = openStore(place.dir);
+  let written = 0;
+  let failed = 0;
+  const attempt = async () => {
+    const detail = 'y'.repeat(1500 + ((written * 53) % 3000));
+    await store.write({ migration: migrationRecord(written, { detail }) });
+    written += 1;
+  };
+  for (let round = 0; round < 30; round += 1) {
+    for (let i = 0; i < 4; i += 1) await attempt();
+    using _full = filled(place.dir);
+    for (let i = 0; i < 60; i += 1) await attempt().catch(() => (failed += 1));
+    if (written > 250) break;
+  }
+  t.ok(failed > 0, `${failed} of ${written + failed} writes failed`);
+  t.equal(store.migrations().length, written);
   await store.close();
 });
 
