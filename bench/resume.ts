@@ -12,7 +12,7 @@ import type { Report } from './report.ts';
 import { pairwise, show, spread, type Spread } from './stats.ts';
 
 const MEMORY_BYTES = IS_SHORT ? 256 * MiB : 2 * GiB;
-const RUNS = IS_SHORT ? 1 : 3;
+const RUNS = IS_SHORT ? 1 : 2;
 const CHANNELS = IS_SHORT ? [1] : [1, 4];
 const RECONNECT_MS = 20_000;
 /** Bytes sent in total, of those of one whole. */
