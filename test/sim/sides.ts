@@ -1,0 +1,148 @@
+/** What the handover does to the pretend guest and the records: as source-side.ts, destination-side.ts. */
+import type {
+  DestinationDone,
+  DestinationState,
+  DestinationWork,
+} from '../../src/protocol/handover/destination.ts';
+import type { SharedEvent } from '../../src/protocol/handover/matter.ts';
+import type { SourceDone, SourceState, SourceWork } from '../../src/protocol/handover/source.ts';
+import type { Change } from '../../src/store/records.ts';
+import type { Daemon } from './daemon.ts';
+import type { Side } from './handover.ts';
+import { DELETION } from './samples.ts';
+import { sign } from './signature.ts';
+
+const SILENT: SharedEvent = { kind: 'failed', code: 'GUEST_SILENT', detail: '' };
+const UNWRITTEN: SharedEvent = { kind: 'failed', code: 'STORE_FAILED', detail: '' };
+
+export function sourceSide(
+  daemon: Daemon,
+  migrationId: string,
+  begin: 'linked' | 'alone',
+): Side<SourceState, SourceWork, SourceDone> {
+  const { build } = daemon;
+  const { journal } = build;
+  const entry = () => daemon.entryOf(migrationId);
+
+  const reclaim = (
+    effect: Extract<SourceWork, { kind: 'reclaim' }>,
+    done: (event: SourceDone | SharedEvent) => void,
+  ): void => {
+    const change = journal.reclaimed(entry(), effect.epoch, effect.reason);
+    const run = (then: () => void) =>
+      daemon.letRun((isRun) => {
+        if (isRun) then();
+        else done(SILENT);
+      });
+    const write = (then: () => void) =>
+      daemon.write(change, (isWritten) => {
+        if (isWritten) then();
+        else done(UNWRITTEN);
+      });
+    const end = () => done({ kind: 'reclaimed' });
+    if (build.recordsBeforeReclaiming) write(() => run(end));
+    else run(() => write(end));
+  };
+
+  return {
+    begin: (matter) => build.beginSourceHandover(matter, begin),
+    step: daemon.observed('source handover', build.stepSourceHandover),
+    work: (effect, done) => {
+      switch (effect.kind) {
+        case 'deleteGuest':
+          daemon.destroy((isDestroyed) =>
+            done(isDestroyed ? { kind: 'guestDeleted', deletion: DELETION } : SILENT),
+          );
+          return;
+        case 'recordGone': {
+          const { activation, deletion: facts, statement } = effect;
+          const signature = sign(daemon.name, statement);
+          const proof = { activation, facts, statement, signature };
+          daemon.write(journal.gone(entry(), proof), (isWritten) =>
+            done(isWritten ? { kind: 'goneRecorded' } : UNWRITTEN),
+          );
+          return;
+        }
+        case 'reclaim':
+          daemon.later(() => reclaim(effect, done));
+      }
+    },
+  };
+}
+
+export function destinationSide(
+  daemon: Daemon,
+  migrationId: string,
+  begin: 'linked' | 'alone' | 'active',
+  started: () => void,
+): Side<DestinationState, DestinationWork, DestinationDone> {
+  const { build, machine } = daemon;
+  const { journal } = build;
+  const entry = () => daemon.entryOf(migrationId);
+  type Done = (event: DestinationDone | SharedEvent) => void;
+
+  const write = (change: Change, done: Done, event: DestinationDone) =>
+    daemon.write(change, (isWritten) => done(isWritten ? event : UNWRITTEN));
+
+  const startGuest = (done: Done): void => {
+    if (machine.guest === undefined) {
+      done({ kind: 'lost' });
+      return;
+    }
+    daemon.letRun((isRun) => {
+      if (!isRun) {
+        done(SILENT);
+        return;
+      }
+      started();
+      done({ kind: 'guestStarted' });
+    });
+  };
+
+  return {
+    begin: (matter) => build.beginDestinationHandover(matter, begin),
+    step: daemon.observed('destination handover', build.stepDestinationHandover),
+    work: (effect, done) => {
+      switch (effect.kind) {
+        case 'recordActive':
+          daemon.later(() => {
+            if (machine.guest === undefined) {
+              done({ kind: 'lost' });
+              return;
+            }
+            const { kind: _, ...right } = effect.right;
+            write(journal.active(entry(), right), done, { kind: 'activeRecorded' });
+          });
+          return;
+        case 'startGuest':
+          daemon.later(() => startGuest(done));
+          return;
+        case 'fileCertificate': {
+          const { deletion: facts, statement, signature } = effect;
+          const change = journal.certified(entry().migration, { facts, statement, signature });
+          write(change, done, { kind: 'filed' });
+          return;
+        }
+        case 'inspectGuest':
+          daemon.later(() => {
+            if (daemon.faults.happens('silent') !== 0) done(SILENT);
+            else done({ kind: machine.guest === undefined ? 'lost' : 'guestLives' });
+          });
+          return;
+        case 'discard': {
+          const migration = daemon.recordOf(migrationId);
+          // Seen, and perhaps not on disk.
+          if (migration?.state === 'aborted') {
+            write({ migration }, done, { kind: 'discarded' });
+            return;
+          }
+          const now = entry();
+          daemon.destroy((isDestroyed) => {
+            if (!isDestroyed) done(SILENT);
+            else write(journal.discarded(now, effect.code, ''), done, { kind: 'discarded' });
+          });
+        }
+      }
+    },
+  };
+}
