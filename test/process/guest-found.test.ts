@@ -137,12 +137,18 @@ for (const tracking of ['auto', 'log'] as const) {
     const before = await scratch.killedAt('track', tracking);
     const guest = await scratch.found();
     t.equal(guest.lifecycle, 'running');
-    const between = await wroteMore(guest, before.registers.writes);
+    await wroteMore(guest, before.registers.writes);
+
+    await guest.hold();
+    await guest.trackDirty();
+    const told = await guest.collectDirty('replace');
+    t.same(told, { dirtyPages: 0 }, 'what was written before is not told');
+    await guest.resume();
 
     // As a migration does: track, take every page, then what was written since.
     await guest.trackDirty();
     const first = readFileSync(guest.memory.ramPath);
-    await wroteMore(guest, between + 50);
+    await wroteMore(guest, (await guest.status()).registers.writes + 50);
     await guest.hold();
     await guest.collectDirty('replace');
     const late = changedPages(first, readFileSync(guest.memory.ramPath));
@@ -152,7 +158,6 @@ for (const tracking of ['auto', 'log'] as const) {
       late.filter((page) => !found.has(page)),
       [],
     );
-    t.ok(found.size < PAGES / 2, 'what was written before is not told again');
     t.same(await guest.collectDirty('replace'), { dirtyPages: 0 });
     await guest.resume();
     t.match(await guest.check(), { badPages: 0 });
