@@ -208,11 +208,16 @@ export class Daemon implements Party {
     return migrationIn(this.machine.disk.seen, migrationId);
   }
 
+  migrationOf(migrationId: string): MigrationRecord {
+    const migration = this.recordOf(migrationId);
+    if (migration === undefined) throw new Error('no record');
+    return migration;
+  }
+
   entryOf(migrationId: string): { readonly vm: VmRecord; readonly migration: MigrationRecord } {
     const { vm } = this.machine.disk.seen;
-    const migration = this.recordOf(migrationId);
-    if (vm === undefined || migration === undefined) throw new Error('no record');
-    return { vm, migration };
+    if (vm === undefined) throw new Error('no record');
+    return { vm, migration: this.migrationOf(migrationId) };
   }
 
   /** Lets a guest that a migration stopped run again; one that is gone stays gone. */
@@ -274,7 +279,7 @@ export class Daemon implements Party {
     link: End | undefined,
     started: () => void,
   ): HandoverUnderWay {
-    const isActive = this.entryOf(migrationId).migration.state === 'active';
+    const isActive = this.migrationOf(migrationId).state === 'active';
     const unlinked = isActive ? 'active' : 'alone';
     const begin = link === undefined ? unlinked : 'linked';
     const side = destinationSide(this, migrationId, begin, started);
@@ -286,8 +291,7 @@ export class Daemon implements Party {
   }
 
   #matterOf(migrationId: string) {
-    const { migration } = this.entryOf(migrationId);
-    const { from, to, handover } = migration;
+    const { from, to, handover } = this.migrationOf(migrationId);
     if (handover === undefined) throw new Error('a handover without its record');
     const { vmId, epoch, transcriptDigest } = handover;
     return { subject: { migrationId, vmId, epoch, from, to }, transcriptDigest };

@@ -133,7 +133,6 @@ export class Handover<
       this.#dispatch({ kind: 'parted', code: 'MESSAGE_UNEXPECTED', detail: message.type });
       return;
     }
-    this.#backOff.reset();
     this.#dispatch(word);
   }
 
@@ -170,6 +169,7 @@ export class Handover<
 
   #entered(kind: string): void {
     if (!ASKING.has(kind)) {
+      this.#backOff.reset();
       this.#answer.disarm();
       this.#isUnanswered = false;
     } else if (isAlone(kind) && !this.#isUnanswered) {
@@ -224,7 +224,8 @@ export class Handover<
 
   #reach(): void {
     this.#daemon.network.open(this.#daemon, 'handover', (link) => {
-      if (this.#isStopped) {
+      // The other host's link may have come first.
+      if (this.#isStopped || !isAlone(this.state)) {
         link?.close();
         return;
       }

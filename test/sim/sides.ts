@@ -119,7 +119,11 @@ export function destinationSide(
           return;
         case 'fileCertificate': {
           const { deletion: facts, statement, signature } = effect;
-          const change = journal.certified(entry().migration, { facts, statement, signature });
+          const change = journal.certified(daemon.migrationOf(migrationId), {
+            facts,
+            statement,
+            signature,
+          });
           write(change, done, { kind: 'filed' });
           return;
         }

@@ -11,7 +11,6 @@ import type { MigrationRecord } from '../../store/records.ts';
 import type { Conversation } from '../conversation.ts';
 import { gone } from '../journal.ts';
 import { writeAtLast } from '../write-at-last.ts';
-import { entryOf } from './entry.ts';
 import type { ReceptionParts } from './reception.ts';
 
 /** The word to answer with; undefined when there is nothing to concede. */
@@ -23,11 +22,11 @@ export async function concede(
 ): Promise<Say | undefined> {
   const { store, inventory, hostKey } = parts;
   if (record.direction !== 'outgoing' || record.state !== 'aborted') return undefined;
-  const { vm } = entryOf(store, record.migrationId);
+  const vm = store.vm(record.vm);
+  if (vm?.state !== 'active') return undefined;
   const { migrationId, from, to } = record;
   // A VM that was taken back, or went on since, has another epoch: that activation is not of it.
   const subject: Subject = { migrationId, vmId: vm.vmId, epoch: vm.epoch, from, to };
-  if (vm.state !== 'active') return undefined;
   if (!verify(null, activatedStatement(subject), link.peer.publicKey, activation)) return undefined;
   if (inventory.isClaimed(vm.name)) return undefined;
   using _claim = inventory.claim(vm.name, 'VM_MIGRATING');

@@ -10,7 +10,7 @@ import type { SharedEvent } from '../../protocol/handover/matter.ts';
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
 import { active, certified, discarded } from '../journal.ts';
-import { entryOf } from './entry.ts';
+import { entryOf, migrationOf } from './entry.ts';
 import type { Side } from './handover.ts';
 
 interface Parts {
@@ -46,7 +46,9 @@ export function destinationSide(
       }
       case 'fileCertificate': {
         const { deletion: facts, statement, signature } = effect;
-        await store.write(certified(entry().migration, { facts, statement, signature }));
+        // The VM may have gone on to another host, or been deleted, since.
+        const migration = migrationOf(store, migrationId);
+        await store.write(certified(migration, { facts, statement, signature }));
         return { kind: 'filed' };
       }
       case 'inspectGuest': {
