@@ -10,6 +10,7 @@ import type { Appraiser } from '../migration/appraiser.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
 import { HandoverCosts } from '../migration/handover-costs.ts';
+import type { Cause } from '../protocol/handover/matter.ts';
 import { Handovers, type HandoverView } from '../migration/handover/handovers.ts';
 import type { Settlement } from '../migration/handover/handover.ts';
 import { receiveHandover, type Session } from '../migration/handover/reception.ts';
@@ -38,6 +39,7 @@ export interface HostParts {
   readonly identity: () => HostIdentity;
   readonly appraiser: () => Appraiser;
   /** Told how each handover was settled. */
+  readonly doubted: (record: MigrationRecord, cause: Cause) => void;
   readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
 
@@ -71,6 +73,7 @@ export class Host {
       identity,
       peers: config.peers,
       silenceMs: config.limits.peerSilenceMs,
+      doubted: parts.doubted,
       settled: parts.settled,
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);

@@ -63,6 +63,8 @@ async function run(config: Config): Promise<void> {
     threads,
     identity: () => identity,
     appraiser: () => appraiser,
+    doubted: ({ migrationId, vm }, cause) =>
+      log.warn({ migration: migrationId, vm, ...cause }, 'a handover waits for the other host'),
     settled: ({ migrationId, vm }, { outcome, code, detail }) => {
       const level = code === 'TWO_LIVES' ? 'error' : 'info';
       log[level]({ migration: migrationId, vm, outcome, code, detail }, 'handover settled');

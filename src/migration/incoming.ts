@@ -25,6 +25,7 @@ import type {
   State,
 } from '../protocol/destination/state.ts';
 import { MigError } from '../protocol/error.ts';
+import { outcomeOf } from '../protocol/session.ts';
 import type { MigrationRecord } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { Admitted, Asking } from './admission.ts';
@@ -408,7 +409,8 @@ export class IncomingMigration implements Resumable {
     await this.#receiver?.close();
     const inDoubt = handover.state === 'InDoubt';
     const { code = null, detail = '' } = settled ?? (inDoubt ? handover.cause : undefined) ?? {};
-    const ended = settled?.outcome === 'aborted' ? 'failed' : 'completed';
+    const isAborted = settled?.outcome === 'aborted';
+    const ended = isAborted && code !== null ? outcomeOf(code) : 'completed';
     this.#finished.resolve({
       migrationId,
       vm,

@@ -54,6 +54,8 @@ export interface About extends Omit<Matter, 'signedByPeer'> {
   readonly link?: Conversation | undefined;
   /** Called once for every state entered. */
   readonly observe?: ((state: string) => void) | undefined;
+  /** Called whenever the other host's word is missing for another reason than before. */
+  readonly doubted?: ((cause: Cause) => void) | undefined;
 }
 
 /** What others may see of a handover, and ask of it. */
@@ -102,7 +104,7 @@ export class Handover<
   #isUnanswered = false;
 
   constructor(ports: HandoverPorts, side: Side<State, Work, Done>, about: About) {
-    const { subject, transcriptDigest, link, observe } = about;
+    const { subject, transcriptDigest, link, observe, doubted } = about;
     this.#ports = ports;
     this.#side = side;
     this.#migrationId = subject.migrationId;
@@ -125,6 +127,7 @@ export class Handover<
       fail: (failure) => failure,
       observe: (state) => {
         observe?.(state.kind);
+        if ('cause' in state && isOther(state.cause, this.#cause)) doubted?.(state.cause);
         this.#entered(state);
       },
     });
@@ -288,6 +291,9 @@ export class Handover<
     this.#settled.resolve({ outcome, code, detail });
   }
 }
+
+const isOther = (cause: Cause, before: Cause | undefined): boolean =>
+  cause.code !== before?.code || cause.detail !== before.detail;
 
 /** States of a destination that is no more than prepared. */
 const UNDECIDED: ReadonlySet<string> = new Set(['AwaitingSurrender', 'InDoubt']);

@@ -32,6 +32,8 @@ export interface HandoverParts {
   /** Addresses of the other hosts, by name. */
   readonly peers: Readonly<Record<string, string>>;
   readonly silenceMs: number;
+  /** Told of why the other host's word is missing, each time that it is another reason. */
+  readonly doubted: (record: MigrationRecord, cause: Cause) => void;
   /** Told of every end. */
   readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
@@ -179,7 +181,13 @@ export class Handovers {
     const { transcriptDigest } = record.handover;
     const other = record.direction === 'outgoing' ? record.to : record.from;
     const handover = make(
-      { subject, transcriptDigest, link, observe },
+      {
+        subject,
+        transcriptDigest,
+        link,
+        observe,
+        doubted: (cause) => this.#parts.doubted(record, cause),
+      },
       {
         clock,
         random,

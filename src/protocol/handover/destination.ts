@@ -8,6 +8,7 @@
  *       └─ the source's signed ABORT, or the state proved lost → Discarding → Settled (aborted)
  */
 import type { Code } from '../codes.ts';
+import { MigError } from '../error.ts';
 import { machine, type Row, type Rules, type Step } from '../machine.ts';
 import type { Deletion } from '../messages.ts';
 import { abortStatement, deletionStatement, tokenStatement } from '../statement.ts';
@@ -35,7 +36,7 @@ export type DestinationState =
   | { readonly kind: 'Starting'; readonly matter: Matter }
   | { readonly kind: 'AwaitingDeletion'; readonly matter: Matter }
   /** The VM runs here; only the certificate of its deletion at the source is missing. */
-  | { readonly kind: 'Uncertified'; readonly matter: Matter }
+  | { readonly kind: 'Uncertified'; readonly matter: Matter; readonly cause: Cause }
   | {
       readonly kind: 'Filing';
       readonly matter: Matter;
@@ -109,9 +110,14 @@ const announce = ({ matter }: Of): Next => ({
 });
 
 /** Asked for again later, as long as it takes; the VM runs meanwhile. */
-const uncertified = ({ matter }: Of): Next => ({
-  state: { kind: 'Uncertified', matter },
+const uncertified = ({ matter }: Of, { code, detail }: Cause): Next => ({
+  state: { kind: 'Uncertified', matter, cause: { code, detail } },
   effects: [{ kind: 'disarm' }, { kind: 'part' }, { kind: 'retryLater' }],
+});
+
+const unknown = ({ matter }: Of): Cause => ({
+  code: 'MIGRATION_UNKNOWN',
+  detail: matter.subject.from,
 });
 
 const settled = ({ matter }: Of, code: Code | null): Next => ({
@@ -138,8 +144,9 @@ const wordsToPrepared = {
     run: (state, { message }) => {
       const { matter } = state;
       const statement = abortStatement(matter.subject.migrationId, 'source', message.code);
+      const { code } = MigError.named(message.code, message.detail, 'PEER_CLOSED');
       return matter.signedByPeer(statement, message.signature)
-        ? discard(matter, 'PEER_CLOSED')
+        ? discard(matter, code)
         : doubt(state, { code: 'SIGNATURE_INVALID', detail: 'abort' });
     },
   },
@@ -150,7 +157,7 @@ const wordsToPrepared = {
   },
   UNKNOWN: {
     to: ['InDoubt'],
-    run: (state) => doubt(state, { code: 'MIGRATION_UNKNOWN', detail: state.matter.subject.from }),
+    run: (state) => doubt(state, unknown(state)),
   },
   lost: { to: ['Discarding'], run: ({ matter }) => discard(matter, 'STATE_LOST') },
 } satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
@@ -163,7 +170,9 @@ const wordsToActive = {
     run: (state, { message: { deletion, signature } }) => {
       const { matter } = state;
       const statement = deletionStatement(matter.subject, deletion);
-      if (!matter.signedByPeer(statement, signature)) return uncertified(state);
+      if (!matter.signedByPeer(statement, signature)) {
+        return uncertified(state, { code: 'SIGNATURE_INVALID', detail: 'certificate of deletion' });
+      }
       return {
         state: { kind: 'Filing', matter, deletion, signature },
         effects: [{ kind: 'disarm' }, { kind: 'fileCertificate', deletion, statement, signature }],
@@ -177,7 +186,9 @@ const wordsToActive = {
     run: (state, { message: { code, signature } }) => {
       const { matter } = state;
       const statement = abortStatement(matter.subject.migrationId, 'source', code);
-      if (!matter.signedByPeer(statement, signature)) return uncertified(state);
+      if (!matter.signedByPeer(statement, signature)) {
+        return uncertified(state, { code: 'SIGNATURE_INVALID', detail: 'abort' });
+      }
       if (code !== 'FENCED') return twoLives(state);
       return {
         state: { kind: 'Contradicted', matter },
@@ -185,7 +196,7 @@ const wordsToActive = {
       };
     },
   },
-  UNKNOWN: { to: ['Uncertified'], run: uncertified },
+  UNKNOWN: { to: ['Uncertified'], run: (state) => uncertified(state, unknown(state)) },
 } satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
 
 export const DESTINATION_HANDOVER: DestinationRules = {
@@ -245,7 +256,10 @@ export const DESTINATION_HANDOVER: DestinationRules = {
     ...wordsToActive,
     parted: { to: ['Uncertified'], run: uncertified },
     failed: { to: ['Uncertified'], run: uncertified },
-    deadlinePassed: { to: ['Uncertified'], run: uncertified },
+    deadlinePassed: {
+      to: ['Uncertified'],
+      run: (state) => uncertified(state, { code: 'PEER_SILENT', detail: state.kind }),
+    },
   },
 
   Uncertified: {
@@ -254,7 +268,10 @@ export const DESTINATION_HANDOVER: DestinationRules = {
     reached: { to: ['AwaitingDeletion'], run: announce },
     parted: {
       to: ['Uncertified'],
-      run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }),
+      run: ({ kind, matter }, { code, detail }) => ({
+        state: { kind, matter, cause: { code, detail } },
+        effects: [{ kind: 'retryLater' }],
+      }),
     },
   },
 
@@ -314,6 +331,6 @@ export function beginDestinationHandover(
   from: 'linked' | 'alone' | 'active',
 ): Next {
   if (from === 'linked') return ask(matter);
-  if (from === 'active') return uncertified({ matter });
-  return doubt({ matter }, { code: 'PEER_CLOSED', detail: 'not asked yet' });
+  const unasked = { code: 'PEER_CLOSED', detail: 'not asked yet' } as const;
+  return from === 'active' ? uncertified({ matter }, unasked) : doubt({ matter }, unasked);
 }

@@ -125,7 +125,11 @@ void test('the certificate is asked for until it is there; the VM runs meanwhile
 void test('it says ABORT when the end is on disk, not before', async (t) => {
   const discarded = step(discarding, { kind: 'discarded' });
   t.same(told(discarded), ['Settled', 'ABORT', 'settle']);
-  t.match(discarded.state, { outcome: 'aborted', code: 'PEER_CLOSED' });
+  t.match(
+    discarded.state,
+    { outcome: 'aborted', code: 'CANCELLED' },
+    'for the reason that the source gave',
+  );
 });
 
 void test('what could not be done is done again, whatever becomes of the link', async (t) => {
