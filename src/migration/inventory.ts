@@ -74,6 +74,18 @@ export class Inventory {
     return finding;
   }
 
+  /** As `find`, of a guest that answered just now: the end of one may be news that is still on its way. */
+  async ask(name: string): Promise<Found> {
+    const found = await this.find(name);
+    if (typeof found === 'string') return found;
+    const isAnswered = await found.status().then(
+      () => true,
+      () => false,
+    );
+    if (isAnswered) return found;
+    return found.gone.aborted ? this.find(name) : 'unreachable';
+  }
+
   async #attach(name: string): Promise<Found> {
     try {
       const found = await this.#driver.attach(this.#place(name));

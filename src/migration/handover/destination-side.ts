@@ -6,6 +6,7 @@ import {
   type DestinationState,
   type DestinationWork,
 } from '../../protocol/handover/destination.ts';
+import { MigError } from '../../protocol/error.ts';
 import type { SharedEvent } from '../../protocol/handover/matter.ts';
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
@@ -28,11 +29,18 @@ export function destinationSide(
   const { migrationId, store, inventory, begin, started } = parts;
   const entry = () => entryOf(store, migrationId);
 
+  const isGone = async (): Promise<boolean> => {
+    const { name } = entry().vm;
+    const found = await inventory.ask(name);
+    if (found === 'unreachable') throw new MigError('GUEST_SILENT', name);
+    return found === 'gone';
+  };
+
   const work = async (effect: DestinationWork): Promise<DestinationDone | SharedEvent> => {
     switch (effect.kind) {
       case 'recordActive': {
         // What does not live any more must not become ours: the source still has its own.
-        if ((await inventory.find(entry().vm.name)) === 'gone') return { kind: 'lost' };
+        if (await isGone()) return { kind: 'lost' };
         const { kind: _, ...right } = effect.right;
         await store.write(active(entry(), right));
         return { kind: 'activeRecorded' };
@@ -52,8 +60,7 @@ export function destinationSide(
         return { kind: 'filed' };
       }
       case 'inspectGuest': {
-        const found = await inventory.find(entry().vm.name);
-        return { kind: found === 'gone' ? 'lost' : 'guestLives' };
+        return { kind: (await isGone()) ? 'lost' : 'guestLives' };
       }
       case 'discard': {
         const migration = store.migration(migrationId);
