@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import type { Api } from './cluster.ts';
 
 /** A host that was asked in vain is not asked again at once: it may be busy starting. */
-const ASK_AGAIN_MS = 5;
+const ASK_AGAIN_MS = 10;
 
 /** One TCP connection to the store: one command, one answer. */
 export class Connection {

@@ -22,7 +22,7 @@ const REACHED_MS_MAX = 60_000;
 
 interface Awaited {
   readonly is: (step: Step) => boolean;
-  readonly reached: (step: Step) => void;
+  readonly reached: (step: Step | undefined) => void;
 }
 
 export class Conductor {
@@ -42,9 +42,15 @@ export class Conductor {
     for (const end of [link, lines]) end.on('error', gone).on('close', gone);
   }
 
-  /** Lets everyone go on until one stands at that step; then all stand. Throws after a bound. */
-  async stopAt(what: string, is: Awaited['is'] = ({ at }) => at === what): Promise<Step> {
-    const arrival = Promise.withResolvers<Step>();
+  /**
+   * Lets everyone go on until one stands at that step; then all stand. Undefined when they were told to
+   * go on before. Throws after a bound.
+   */
+  async stopAt(
+    what: string,
+    is: Awaited['is'] = ({ at }) => at === what,
+  ): Promise<Step | undefined> {
+    const arrival = Promise.withResolvers<Step | undefined>();
     const late = setTimeout(
       () => arrival.reject(new Error(`not reached: ${what}`)),
       REACHED_MS_MAX,
@@ -57,6 +63,7 @@ export class Conductor {
   /** Everyone goes on, and is stopped no more. */
   go(): void {
     this.#isHolding = false;
+    this.#awaited?.reached(undefined);
     this.#awaited = undefined;
     const standing = [...this.#standing];
     this.#standing.clear();

@@ -26,7 +26,7 @@ const KEYS = 40;
 const WRITER_PAUSE_MS = 1;
 /** Everything settles within this once nothing fails any more; most does in a tenth of a second. */
 const SETTLED_MS_MAX = 30_000;
-const LOOK_AGAIN_MS = 5;
+const LOOK_AGAIN_MS = 10;
 const LOG_LINES = 15;
 
 export interface FieldOptions {

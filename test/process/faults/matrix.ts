@@ -44,6 +44,8 @@ export const STEPS = [
   'destination-handover.settle',
 ] as const;
 
+type Step = (typeof STEPS)[number];
+
 export const FAULTS = {
   'source killed': ['source'],
   'destination killed': ['destination'],
@@ -57,7 +59,7 @@ export type Fault = keyof typeof FAULTS;
 export type Outcome = Role;
 
 /** What happens before the fault that a cell is about. */
-interface Course {
+export interface Course {
   readonly title: string;
   readonly steps: readonly string[];
   readonly accident?: {
@@ -69,7 +71,7 @@ interface Course {
   };
 }
 
-const COURSES: readonly Course[] = [
+export const COURSES: readonly Course[] = [
   { title: 'nothing else fails', steps: STEPS },
   {
     title: 'the prepared guest has died: the source takes its VM back',
@@ -119,6 +121,21 @@ export const ROWS: readonly Row[] = COURSES.flatMap((course) =>
 export const cellsOf = ({ course, when, step }: Row): Cell[] =>
   (Object.keys(FAULTS) as Fault[]).map((fault) => ({ course, when, step, fault }));
 
+/** Rows of the course without an accident, from one step up to, and not including, another. */
+export function rowsBetween(first: Step, end?: Step): Row[] {
+  const last = end === undefined ? STEPS.length : STEPS.indexOf(end);
+  const steps = new Set<string>(STEPS.slice(STEPS.indexOf(first), last));
+  return ROWS.filter(({ course, step }) => course.accident === undefined && steps.has(step));
+}
+
+/** One cell of each row, in turns: for steps whose faults all end in the same abort. */
+export const oneOfEach = (rows: readonly Row[]): Cell[] =>
+  rows.flatMap((row, i) => {
+    const cells = cellsOf(row);
+    const turn = (i + Math.floor(i / cells.length)) % cells.length;
+    return cells.slice(turn, turn + 1);
+  });
+
 export const titleOf = ({ course, when, step, fault }: Cell): string =>
   `${fault} ${when} ${step}${course.accident === undefined ? '' : `, where ${course.title}`}`;
 
@@ -131,6 +148,10 @@ const turnOf = (when: Row['when'], step: string): number =>
  */
 export function expected({ course, when, step, fault }: Cell): Outcome {
   if (course.accident !== undefined) return 'source';
+  // There is nothing to cut yet.
+  if (fault === 'network cut' && step === 'source.connect' && when === 'before') {
+    return 'destination';
+  }
   const isSourceKilled = FAULTS[fault].some((role) => role === 'source');
   const turn = isSourceKilled
     ? turnOf('after', 'source.surrender')
