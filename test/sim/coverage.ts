@@ -9,17 +9,19 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, object>>>> = {
 
 /**
  * Rules that no honest host leads to; the tests of the machines take them one by one.
- * - Who asks has left InDoubt or Uncertified before an answer comes, and what the other host says on
- *   a link of its own is neither UNKNOWN nor (where it is settled) ABORT or DELETED.
+ * - Who asks has left InDoubt or Uncertified before an answer comes, and what the other host says
+ *   first on a link of its own is neither an answer nor UNKNOWN.
  * - GONE needs ACTIVATED, which one that is only prepared never said.
  * - Two guests live only by an operator's statement that is not true.
  */
 export const UNREACHABLE: readonly string[] = [
+  'source handover: InDoubt × ABORT',
   'source handover: InDoubt × UNKNOWN',
   'destination handover: AwaitingSurrender × DELETED',
   'destination handover: InDoubt × ABORT',
   'destination handover: InDoubt × DELETED',
   'destination handover: InDoubt × UNKNOWN',
+  'destination handover: Uncertified × DELETED',
   'destination handover: Uncertified × ABORT',
   'destination handover: Uncertified × UNKNOWN',
   'destination handover: Contradicted × guestLives',

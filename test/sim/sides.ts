@@ -110,6 +110,10 @@ export function destinationSide(
               done({ kind: 'lost' });
               return;
             }
+            if (daemon.faults.happens('silent') !== 0) {
+              done(SILENT);
+              return;
+            }
             const { kind: _, ...right } = effect.right;
             write(journal.active(entry(), right), done, { kind: 'activeRecorded' });
           });
