@@ -376,7 +376,18 @@ export class IncomingMigration implements Resumable {
     return { kind: 'finalReceived', stateBytes, transcriptDigest, memoryDigest };
   }
 
-  async #prepare(effect: Extract<Effect, { kind: 'prepare' }>): Promise<Event> {
+  /** Its failure is an event of its own: nothing else may be taken for it. */
+  #prepare(effect: Extract<Effect, { kind: 'prepare' }>): Promise<Event> {
+    return this.#restore(effect).then(
+      () => ({ kind: 'prepared' }),
+      (thrown: unknown) => {
+        const { code, detail } = MigError.from(thrown);
+        return { kind: 'prepareFailed', code, detail };
+      },
+    );
+  }
+
+  async #restore(effect: Extract<Effect, { kind: 'prepare' }>): Promise<void> {
     const { statement } = effect;
     const guest = this.#guest();
     // Asked at once, done in this order.
@@ -388,7 +399,6 @@ export class IncomingMigration implements Resumable {
     }
     await this.#ports.store.write(prepared(this.#opened(), descriptor, effect, signature));
     this.#ports.inventory.adopt(descriptor.name, guest);
-    return { kind: 'prepared' };
   }
 
   /** From here the record drives it. */

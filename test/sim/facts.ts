@@ -33,6 +33,8 @@ export class Facts {
   /** Migrations of which the destination said that they run there, or that they never will. */
   readonly #activated = new Set<string>();
   readonly #givenUp = new Set<string>();
+  /** Migrations of which the source said that it did not surrender, and will not. */
+  readonly #kept = new Set<string>();
   broken: string | undefined;
 
   constructor(machines: Machines) {
@@ -102,6 +104,10 @@ export class Facts {
     if (type === 'SURRENDER' && record?.handover !== undefined) {
       this.#promisedTo.set(record.handover.epoch + 1, otherThan(name));
     }
+    if (type === 'SURRENDER' && this.#kept.has(migrationId)) {
+      this.break('it surrenders what it said that it kept');
+    }
+    if (type === 'ABORT' && record?.direction === 'outgoing') this.#kept.add(migrationId);
     if (type === 'ACTIVATED') this.#activated.add(migrationId);
     if (type === 'ABORT' && record?.direction === 'incoming') this.#givenUp.add(migrationId);
   }

@@ -296,17 +296,15 @@ export class Incoming implements Session {
     };
     this.#daemon.later(() => {
       if (!guest.isAlive) {
-        ended({ kind: 'failed', code: 'GUEST_FAILED', detail: '' });
+        ended({ kind: 'prepareFailed', code: 'GUEST_FAILED', detail: '' });
         return;
       }
       guest.content = this.#link.wire.content;
       this.#daemon.machine.hasVtpm = true;
       const receipt = sign(this.#daemon.name, effect.statement);
       const { journal } = this.#daemon.build;
-      this.#daemon.write(journal.prepared(record, DESCRIPTOR, effect, receipt), (isWritten) =>
-        ended(
-          isWritten ? { kind: 'prepared' } : { kind: 'failed', code: 'STORE_FAILED', detail: '' },
-        ),
+      this.#daemon.write(journal.prepared(record, DESCRIPTOR, effect, receipt), (isWritten, code) =>
+        ended(isWritten ? { kind: 'prepared' } : { kind: 'prepareFailed', code, detail: '' }),
       );
     });
   }

@@ -70,6 +70,7 @@ async function sweepAll(seeds: number, jobs: number): Promise<readonly Failed[]>
       worker.removeAllListeners('error');
       done += count;
       steps += swept.steps;
+      for (const { seed, broken } of swept.failed) console.log(`seed ${seed}: ${broken}`);
       failed.push(...swept.failed);
     }
     await worker.terminate();

@@ -8,12 +8,17 @@ import { outcomeOf } from '../session.ts';
 import { abortStatement } from '../statement.ts';
 import type { Effect, State } from './state.ts';
 
-/** Ends the migration with nothing left here. */
+/**
+ * Ends the migration with nothing left here. While PREPARED may be on disk nobody signs that it never
+ * will be: a crash could find it.
+ */
 export function abort(
   state: State,
   code: Code,
   detail: string,
-  tell: 'tell the peer' | 'say nothing' = 'tell the peer',
+  tell: 'tell the peer' | 'say nothing' = state.kind === 'Preparing'
+    ? 'say nothing'
+    : 'tell the peer',
 ): Step<State, Effect> {
   const { plan } = state;
   const farewell: Effect = {

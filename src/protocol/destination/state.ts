@@ -122,6 +122,7 @@ export type Event =
     }
   /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
   | { readonly kind: 'prepared' }
+  | { readonly kind: 'prepareFailed'; readonly code: Code; readonly detail: string }
   /** Another session has what was held here; or it cannot be said what is held. */
   | { readonly kind: 'passedOn' }
   | { readonly kind: 'notHeld' }

@@ -168,6 +168,11 @@ export const transfer: DestinationRules<
         effects: [{ kind: 'disarm' }, { kind: 'handOver', subject, transcriptDigest }],
       }),
     },
+    prepareFailed: {
+      to: ['Aborting'],
+      run: (state, { code, detail }) =>
+        abort(state, code, detail, code === 'STORE_UNCERTAIN' ? 'say nothing' : 'tell the peer'),
+    },
   },
 };
 

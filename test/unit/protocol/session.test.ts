@@ -175,3 +175,34 @@ void test('what breaks while the surrender is being written does not undo it', a
   pair.giveSource({ kind: 'failed', code: 'CHANNEL_LOST', detail: '' });
   t.equal(pair.settle(invariants).source.kind, 'Surrendering', 'it may be on disk already');
 });
+
+void test('where nobody knows whether a write was made, nobody signs that it was not', async (t) => {
+  const failures = [
+    [
+      'prepare',
+      (code: Code) => ({ kind: 'prepareFailed', code, detail: '' }) as const,
+      'destination',
+    ],
+    [
+      'surrender',
+      (code: Code) => ({ kind: 'surrenderFailed', code, detail: '' }) as const,
+      'source',
+    ],
+  ] as const;
+  for (const [kind, failed, side] of failures) {
+    const words = (code: Code) =>
+      new Pair({
+        [side]: (effect: { readonly kind: string }) =>
+          effect.kind === kind ? [failed(code)] : undefined,
+      }).run(invariants).sent;
+    t.ok(words('STORE_FAILED').includes('ABORT'), kind);
+    t.notOk(words('STORE_UNCERTAIN').includes('ABORT'), kind);
+  }
+  const preparing = new Pair({ destination: ({ kind }) => (kind === 'prepare' ? [] : undefined) });
+  preparing.run();
+  t.equal(preparing.destination.kind, 'Preparing');
+  preparing.giveDestination({ kind: 'cancelRequested', code: 'DAEMON_STOPPING' });
+  preparing.settle(invariants);
+  t.equal(preparing.destination.kind, 'Ended');
+  t.notOk(preparing.sent.includes('ABORT'), 'nor while it is being made');
+});
