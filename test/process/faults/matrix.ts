@@ -128,12 +128,12 @@ export function rowsBetween(first: Step, end?: Step): Row[] {
   return ROWS.filter(({ course, step }) => course.accident === undefined && steps.has(step));
 }
 
-/** One cell of each row, in turns: for steps whose faults all end in the same abort. */
-export const oneOfEach = (rows: readonly Row[]): Cell[] =>
+/** So many cells of each row, in turns: `npm run matrix` plays all. */
+export const someOfEach = (rows: readonly Row[], count: number): Cell[] =>
   rows.flatMap((row, i) => {
     const cells = cellsOf(row);
     const turn = (i + Math.floor(i / cells.length)) % cells.length;
-    return cells.slice(turn, turn + 1);
+    return [...cells, ...cells].slice(turn, turn + count);
   });
 
 export const titleOf = ({ course, when, step, fault }: Cell): string =>
