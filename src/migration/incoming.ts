@@ -43,6 +43,7 @@ import { aborted, discarded, prepared } from './journal.ts';
 import { isUnsettled } from './recovery.ts';
 import { Deadline, Runner } from './runner.ts';
 import type { Standing } from './standing.ts';
+import { writeAtLast } from './write-at-last.ts';
 
 const DEADLINE_MS: { readonly [K in Exclude<Named, 'hold'>]: number } = {
   reply: REPLY_MS_MAX,
@@ -433,13 +434,15 @@ export class IncomingMigration implements Resumable {
   /** The name stays claimed until all of it is gone: who came sooner would lose his own to this. */
   async #abandon(code: Code, detail: string): Promise<Event> {
     this.#isAbandoning = true;
+    // A session that has not taken over from the one before owes nothing of that.
+    const isOurs = this.#admitted !== undefined;
     this.#held.reject(new MigError(code, detail));
     try {
       return await this.#clear(code, detail);
     } finally {
       this.#admitted?.release();
       // An end that could not be written: the record says PREPARED, and is what counts.
-      const left = this.#ports.store.migration(this.#record?.migrationId ?? '');
+      const left = isOurs ? this.#ports.store.migration(this.#opened().migrationId) : undefined;
       if (left !== undefined && isUnsettled(left)) this.#ports.handovers.recover(left);
     }
   }
@@ -454,14 +457,15 @@ export class IncomingMigration implements Resumable {
     if (this.#record !== undefined && this.#isWorthARecord()) {
       const migration = this.#record;
       const vm = this.#ports.store.vm(migration.vm);
-      // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
-      await this.#ports.store
-        .write(
-          vm?.migrationId === migration.migrationId
-            ? discarded({ vm, migration }, code, detail)
-            : aborted(migration, code, detail),
-        )
-        .catch(() => undefined);
+      const change =
+        vm?.migrationId === migration.migrationId
+          ? discarded({ vm, migration }, code, detail)
+          : aborted(migration, code, detail);
+      await this.#ports.store.write(change).catch(async (thrown: unknown) => {
+        // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
+        if (MigError.from(thrown).code !== 'STORE_UNCERTAIN') return;
+        await writeAtLast(this.#ports, () => change);
+      });
     }
     return { kind: 'abandoned' };
   }

@@ -34,6 +34,10 @@ export class Environment<Name extends string> {
     this.#open();
   }
 
+  get isUncertain(): boolean {
+    return this.#isUncertain;
+  }
+
   /** As of the last commit that succeeded; where one is uncertain, as the file has it. */
   get tables(): Tables<Name> {
     return (this.#opened ?? this.#open()).tables;

@@ -81,6 +81,12 @@ class LmdbStore implements RecordStore {
     this.#environment.commit(pack(change).length, (tables) => put(tables, change));
   }
 
+  async confirm(): Promise<void> {
+    if (!this.#environment.isUncertain) return;
+    // Any commit settles those before it.
+    this.#environment.commit(0, ({ meta }) => meta.putSync('version', SCHEMA_VERSION));
+  }
+
   async close(): Promise<void> {
     this.#environment.close();
   }

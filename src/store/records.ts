@@ -84,5 +84,10 @@ export interface RecordStore {
    * disk or ever will be; STORE_UNCERTAIN: it may be, and is settled by the next write that succeeds.
    */
   write(change: Change): Promise<void>;
+  /**
+   * Makes sure that what is read is what a crash would find, which it is but after STORE_UNCERTAIN.
+   * Throws that where it still is not so.
+   */
+  confirm(): Promise<void>;
   close(): Promise<void>;
 }

@@ -19,6 +19,7 @@ import { Outgoing } from './outgoing.ts';
 import { receiveHandover } from './reception.ts';
 import { destinationSide, sourceSide } from './sides.ts';
 import { sign, type HostName } from './signature.ts';
+import type { Owner } from './time.ts';
 import type { World } from './world.ts';
 
 /** A word and its signature. */
@@ -42,6 +43,8 @@ interface Kinded {
   readonly kind: string;
 }
 
+const WRITE_AGAIN_MS = 1000;
+
 /** How a write goes; mostly it goes well. */
 const FAILURES = [undefined, 'cleanly', 'unseen', 'seen'] as const;
 
@@ -60,9 +63,19 @@ export class Daemon implements Party {
   isListening = false;
   /** The VM's name is in the hands of one request. */
   isClaimed = false;
-  #syncedAtMs = 0;
+  /** A write blocks all of it, as the real store's does. */
+  busyUntilMs = 0;
+
+  readonly #ownDisk: Owner;
 
   constructor(world: World, machine: Machine, isBlank: boolean) {
+    const isAlive = () => this.isAlive;
+    this.#ownDisk = {
+      get isAlive() {
+        return isAlive();
+      },
+      busyUntilMs: 0,
+    };
     this.world = world;
     this.machine = machine;
     this.isBlank = isBlank;
@@ -185,18 +198,34 @@ export class Daemon implements Party {
     const { time } = this.world;
     const isStale = change.vm?.state === 'active' && change.vm.epoch < disk.seen.epochMax;
     const failure = isStale ? 'cleanly' : FAILURES[this.faults.happens('write', 4)];
-    const code = failure === 'cleanly' ? 'STORE_FAILED' : 'STORE_UNCERTAIN';
     const isSynced = this.build.isSynced(change);
     disk.begin(change);
-    this.#syncedAtMs = Math.max(this.#syncedAtMs, time.nowMs + this.faults.delayMs());
-    time.after(this.#syncedAtMs - time.nowMs, this, () => {
+    this.busyUntilMs = Math.max(this.busyUntilMs, time.nowMs) + this.faults.delayMs();
+    time.after(this.busyUntilMs - time.nowMs, this.#ownDisk, () => {
       if (!this.carriesOut('sync')) return;
       if (failure === undefined) disk.sync(change);
       else disk.fail(change, failure);
       this.world.noteWrite(this.name, change, failure);
-      if (isSynced && this.carriesOut('synced')) done(failure === undefined, code);
+      const code = disk.isUncertain ? 'STORE_UNCERTAIN' : 'STORE_FAILED';
+      time.after(0, this, () => {
+        if (isSynced && this.carriesOut('synced')) done(failure === undefined, code);
+      });
     });
-    if (!isSynced) done(true, code);
+    if (!isSynced) done(true, 'INTERNAL');
+  }
+
+  /** As src/migration/write-at-last.ts. */
+  writeAtLast(change: () => Change, done: () => void): void {
+    this.write(change(), (isWritten) => {
+      if (isWritten) done();
+      else this.clock.after(WRITE_AGAIN_MS, () => this.writeAtLast(change, done));
+    });
+  }
+
+  /** Makes sure that what is seen is what a crash would find. */
+  confirm(done: (isSo: boolean) => void): void {
+    if (this.machine.disk.isUncertain) this.write({}, done);
+    else done(true);
   }
 
   say(link: End, message: Unsigned, statement: Uint8Array, migrationId: string): void {
@@ -305,6 +334,10 @@ export class Daemon implements Party {
 
   /** The process of a guest of ours is gone. */
   guestGone(guest: Guest): void {
+    this.clock.after(0, () => this.#guestGone(guest));
+  }
+
+  #guestGone(guest: Guest): void {
     for (const session of [...this.outgoing, ...this.incoming]) session.guestGone(guest);
     for (const [migrationId, handover] of this.handovers) {
       if (this.recordOf(migrationId)?.direction === 'incoming') handover.lost();
@@ -335,9 +368,13 @@ export class Daemon implements Party {
   }
 
   /** Whether the VM runs here and nobody works on it. */
+  get isBusy(): boolean {
+    return this.world.time.nowMs < this.busyUntilMs;
+  }
+
   get canMigrate(): boolean {
     const { vm } = this.machine.disk.seen;
-    const isReady = this.isListening && !this.isBlank && !this.isClaimed;
+    const isReady = this.isListening && !this.isBlank && !this.isClaimed && !this.isBusy;
     return isReady && vm?.state === 'active' && this.machine.guest?.lifecycle === 'running';
   }
 

@@ -61,6 +61,11 @@ export class Disk {
     return this.#possible;
   }
 
+  /** Whether a write failed without a word on how, and none has succeeded since. */
+  get isUncertain(): boolean {
+    return this.#others.length > 0;
+  }
+
   begin(change: Change): void {
     this.#inFlight = [...this.#inFlight, change];
     this.#changed();

@@ -345,7 +345,7 @@ export class Incoming implements Session {
     const cleared = () => {
       this.#admitted?.release();
       this.#isAbandoning = false;
-      if (this.#isEnded) this.#daemon.recoverIfUnsettled(this.migrationId);
+      if (this.#isEnded) this.#recover();
       this.#dispatch({ kind: 'abandoned' });
     };
     const write = () => {
@@ -360,10 +360,18 @@ export class Incoming implements Session {
         vm?.migrationId === migration.migrationId
           ? journal.discarded({ vm, migration }, code, detail)
           : journal.aborted(migration, code, detail);
-      this.#daemon.write(change, cleared);
+      this.#daemon.write(change, (isWritten, failure) => {
+        if (isWritten || failure !== 'STORE_UNCERTAIN') cleared();
+        else this.#daemon.writeAtLast(() => change, cleared);
+      });
     };
     if (this.#admitted === undefined) write();
     else this.#daemon.discard(this.#admitted.guest, write);
+  }
+
+  /** An end that could not be written; a session that has not taken over owes nothing of the one before. */
+  #recover(): void {
+    if (this.#admitted !== undefined) this.#daemon.recoverIfUnsettled(this.migrationId);
   }
 
   /** No session goes on: it ended, or the record drives it. */
@@ -376,7 +384,7 @@ export class Incoming implements Session {
 
   #finish(): void {
     // What is still being cleared is not gone on with.
-    if (!this.#isAbandoning) this.#daemon.recoverIfUnsettled(this.migrationId);
+    if (!this.#isAbandoning) this.#recover();
     this.#link.close();
     this.#end();
   }

@@ -152,10 +152,15 @@ export class Network {
   /** Opens a connection to the other host; `opened` hears undefined when there is none. */
   open(opener: Party, path: Path, opened: (end: End | undefined) => void): void {
     const { time, faults } = this;
-    time.after(faults.delayMs(), opener, () => {
+    const arrive = () => {
+      const other = this.#partyOf(otherThan(opener.name));
+      // Nobody is let in while it waits for its disk.
+      if (other !== undefined && other.busyUntilMs > time.nowMs) {
+        time.after(other.busyUntilMs - time.nowMs, opener, arrive);
+        return;
+      }
       const fate = faults.happens('cut', 6);
       if (fate > 2) this.#part(PARTED_MS[fate - 2] ?? 0);
-      const other = this.#partyOf(otherThan(opener.name));
       const isReached = time.nowMs >= this.#partedUntilMs && other?.isListening === true;
       if (fate === 1 || !isReached) {
         opened(undefined);
@@ -166,7 +171,8 @@ export class Network {
       // The other side may know of a connection that its opener gave up.
       if (fate === 2) near.cut();
       time.after(1, opener, () => opened(near));
-    });
+    };
+    time.after(faults.delayMs(), opener, arrive);
   }
 
   /** Whoever is there can be reached again. */

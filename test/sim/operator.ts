@@ -48,7 +48,7 @@ export class Operator {
   /** In between: cancels, or asks now. */
   meddle(name: HostName, request: number): void {
     const daemon = this.#world.daemon(name);
-    if (daemon === undefined || !this.#world.faults.isStormy) return;
+    if (daemon === undefined || daemon.isBusy || !this.#world.faults.isStormy) return;
     if (request === 1) {
       this.#world.note(name, 'the operator cancels');
       for (const session of daemon.outgoing) session.cancel('CANCELLED');
@@ -61,7 +61,7 @@ export class Operator {
   /** States that the other host was fenced, which is true, wherever a handover waits for it. */
   fence(): void {
     for (const daemon of this.#world.daemons) {
-      if (!this.#world.machines[otherThan(daemon.name)].isOff) continue;
+      if (!this.#world.machines[otherThan(daemon.name)].isOff || daemon.isBusy) continue;
       this.#world.note(daemon.name, 'the operator states that the other host is fenced');
       for (const [migrationId, handover] of daemon.handovers) {
         const isIncoming = daemon.recordOf(migrationId)?.direction === 'incoming';

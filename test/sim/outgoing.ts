@@ -35,8 +35,6 @@ const DEADLINE_MS: { readonly [K in Named]: number } = {
   work: GUEST_WORK_MS_MAX,
 };
 
-const WRITE_AGAIN_MS = 1000;
-
 interface Request {
   readonly migrationId: string;
   readonly vm: VmRecord;
@@ -338,20 +336,17 @@ export class Outgoing implements Session {
       this.#dispatch({ kind: 'abandoned' });
     };
     // The destination may be waiting for this word: it is written again until it is on disk.
-    const write = () => {
+    const change = () => {
       const record = this.#daemon.recordOf(this.migrationId) ?? this.#record;
-      const change = { vm: this.#request.vm, ...build.journal.aborted(record, code, detail) };
-      this.#daemon.write(change, (isWritten) => {
-        if (!isWritten && isBegun) {
-          this.#daemon.clock.after(WRITE_AGAIN_MS, write);
-          return;
-        }
-        if (!mayResume) resume();
-        this.#request.release();
-      });
+      return { vm: this.#request.vm, ...build.journal.aborted(record, code, detail) };
+    };
+    const written = () => {
+      if (!mayResume) resume();
+      this.#request.release();
     };
     if (mayResume) resume();
-    write();
+    if (isBegun) this.#daemon.writeAtLast(change, written);
+    else this.#daemon.write(change(), written);
   }
 
   #resume(): void {

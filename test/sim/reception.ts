@@ -32,12 +32,13 @@ export function receiveHandover(daemon: Daemon, link: End): void {
       close();
       return;
     }
-    afterSession(daemon, link, received.migrationId, () => {
-      const hear = answer(daemon, link, received.migrationId);
+    const serve = (isSo: boolean) => {
+      const hear = isSo ? answer(daemon, link, received.migrationId) : undefined;
       limit.cancel();
       if (hear === undefined) link.close();
       else for (const word of early) hear(word);
-    });
+    };
+    afterSession(daemon, link, received.migrationId, () => daemon.confirm(serve));
   };
   link.listen({ message, closed: close });
 }
@@ -113,17 +114,12 @@ function concede(
     },
     proof,
   );
-  const write = () =>
-    daemon.write(change, (isWritten) => {
-      if (!isWritten) {
-        daemon.clock.after(1000, write);
-        return;
-      }
-      release();
-      agree(said);
-    });
+  const conceded = () => {
+    release();
+    agree(said);
+  };
   daemon.destroy((isDestroyed) => {
-    if (isDestroyed) write();
+    if (isDestroyed) daemon.writeAtLast(() => change, conceded);
     else {
       release();
       link.close();

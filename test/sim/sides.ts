@@ -139,9 +139,8 @@ export function destinationSide(
           return;
         case 'discard': {
           const migration = daemon.recordOf(migrationId);
-          // Seen, and perhaps not on disk.
           if (migration?.state === 'aborted') {
-            write({ migration }, done, { kind: 'discarded' });
+            daemon.confirm((isSo) => done(isSo ? { kind: 'discarded' } : UNWRITTEN));
             return;
           }
           const now = entry();

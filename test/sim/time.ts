@@ -4,14 +4,16 @@ import type { Clock, Timer } from '../../src/base/ports.ts';
 /** Whose thing it is: of one that died nothing happens any more. */
 export interface Owner {
   readonly isAlive: boolean;
+  /** Until then it does nothing: it waits for its disk. */
+  readonly busyUntilMs: number;
 }
 
 /** Nobody's in particular: it happens whoever dies. */
-export const ALWAYS: Owner = { isAlive: true };
+export const ALWAYS: Owner = { isAlive: true, busyUntilMs: 0 };
 
 class Task implements Timer {
-  readonly atMs: number;
-  readonly order: number;
+  atMs: number;
+  order: number;
   readonly owner: Owner;
   readonly run: () => void;
   isCancelled = false;
@@ -57,11 +59,23 @@ export class Time {
   step(): boolean {
     for (let task = this.#pop(); task !== undefined; task = this.#pop()) {
       if (task.isCancelled || !task.owner.isAlive) continue;
+      if (task.owner.busyUntilMs > task.atMs) {
+        this.#postpone(task);
+        continue;
+      }
       this.nowMs = task.atMs;
       task.run();
       return true;
     }
     return false;
+  }
+
+  /** It comes after what its owner is busy with. */
+  #postpone(task: Task): void {
+    task.atMs = task.owner.busyUntilMs;
+    task.order = this.#order;
+    this.#order += 1;
+    this.#push(task);
   }
 
   #push(task: Task): void {

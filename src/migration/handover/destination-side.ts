@@ -64,8 +64,7 @@ export function destinationSide(
       }
       case 'discard': {
         const migration = store.migration(migrationId);
-        // Where a write failed that may be on disk, it is not known to be before one that succeeds.
-        if (migration?.state === 'aborted') await store.write({ migration });
+        if (migration?.state === 'aborted') await store.confirm();
         else {
           const now = entry();
           await inventory.destroy(now.vm.name);

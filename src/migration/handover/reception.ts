@@ -80,6 +80,8 @@ async function answer(
     session.peerReturned();
     await session.ended;
   }
+  // What is said is what a crash of ours would find.
+  await store.confirm();
   const record = store.migration(migrationId);
   if (record === undefined) {
     link.send({ type: 'UNKNOWN' });

@@ -13,9 +13,11 @@ const [, , directory = '', then = ''] = process.argv;
 const failing = process.env['FAIL_FILE'] ?? '';
 const store = openStore(directory);
 
-async function attempt(change: Change): Promise<string> {
+const attempt = (change: Change): Promise<string> => endOf(store.write(change));
+
+async function endOf(asked: Promise<void>): Promise<string> {
   try {
-    await store.write(change);
+    await asked;
     return 'written';
   } catch (thrown) {
     return MigError.from(thrown).code;
@@ -29,15 +31,17 @@ const first = await attempt({ vm });
 const read = store.vm('vm1')?.epoch;
 const again = await attempt({ vm });
 const other = await attempt({ migration: migrationRecord(1) });
+const confirmed = await endOf(store.confirm());
 const readAgain = store.vms().map(({ epoch }) => epoch);
 const open = execFileSync('ls', ['-l', '/proc/self/fd'], { env: {}, encoding: 'utf8' });
 const inherited = open.includes(directory);
-const told = { before, first, read, again, other, readAgain, inherited };
+const told = { before, first, read, again, other, confirmed, readAgain, inherited };
 if (then === 'end') {
   console.log(JSON.stringify(told));
   process.exit(0);
 }
 rmSync(failing);
+const settled = await endOf(store.confirm());
 const after = await attempt({ vm });
-console.log(JSON.stringify({ ...told, after, found: store.vm('vm1')?.epoch }));
+console.log(JSON.stringify({ ...told, settled, after, found: store.vm('vm1')?.epoch }));
 await store.close();
