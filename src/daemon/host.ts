@@ -255,11 +255,14 @@ export class Host {
   async cancel(migrationId: string): Promise<void> {
     const underWay = this.#outgoing.get(migrationId);
     underWay?.migration.cancel('CANCELLED');
-    await underWay?.result;
+    const result = await underWay?.result;
     const record = this.#parts.store.migration(migrationId);
     if (record?.direction !== 'outgoing') throw new MigError('MIGRATION_UNKNOWN', migrationId);
     if (record.state === 'gone') throw new MigError('CANCEL_TOO_LATE', migrationId);
-    if (record.state === 'surrendered') throw new MigError('IN_DOUBT', migrationId);
+    // Ended, and still on record as begun: how it ended is being written.
+    const isUnwritten =
+      record.state === 'started' && (result?.outcome ?? 'in-doubt') === 'in-doubt';
+    if (isUnwritten || record.state === 'surrendered') throw new MigError('IN_DOUBT', migrationId);
   }
 
   /** Asks the other host now what became of a migration. Throws MIGRATION_UNKNOWN. */

@@ -7,6 +7,7 @@ import {
   ADMISSION_MS_MAX,
   CONNECT_MS_MAX,
   GUEST_WORK_MS_MAX,
+  IN_DOUBT_ANSWER_MS_MAX,
   REPLY_MS_MAX,
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
@@ -18,7 +19,7 @@ import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
 import type { Cause } from '../protocol/handover/matter.ts';
-import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
+import type { Change, MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
@@ -90,7 +91,7 @@ export class OutgoingMigration {
   #session: OutgoingSession;
   #release = (): void => undefined;
   #isAbandoning = false;
-  #mayBeSurrendered = false;
+  #isConcluded = false;
 
   constructor(
     ports: OutgoingPorts,
@@ -296,17 +297,29 @@ export class OutgoingMigration {
 
   /** Its failure is an event of its own: nothing else may be taken for it. */
   async #surrender(effect: Extract<Effect, { kind: 'surrender' }>): Promise<Event> {
+    const { receipt, statement } = effect;
+    const { store } = this.#ports;
+    const migration = () => store.migration(this.migrationId) ?? this.#record;
     try {
-      const { receipt, statement } = effect;
       const token = this.#session.sign(statement);
-      const entry = { vm: this.#vm, migration: this.#record };
-      await this.#ports.store.write(surrendered(entry, effect, { receipt, token }));
+      const change = () =>
+        surrendered({ vm: this.#vm, migration: migration() }, effect, { receipt, token });
+      await store.write(change()).catch((thrown: unknown) => this.#insist(thrown, change));
       return { kind: 'surrendered' };
     } catch (thrown) {
       const { code, detail } = MigError.from(thrown);
-      this.#mayBeSurrendered = code === 'STORE_UNCERTAIN';
       return { kind: 'surrenderFailed', code, detail };
     }
+  }
+
+  /** A surrender that a crash could find made is written until it is: the guest stands still meanwhile. */
+  async #insist(thrown: unknown, change: () => Change): Promise<void> {
+    const { code, detail } = MigError.from(thrown);
+    if (code !== 'STORE_UNCERTAIN') throw thrown;
+    const doubt = { outcome: 'in-doubt', code: 'IN_DOUBT', detail: `${code} ${detail}` } as const;
+    const late = this.#ports.clock.after(IN_DOUBT_ANSWER_MS_MAX, () => this.#conclude(doubt));
+    await writeAtLast(this.#ports, change);
+    late.cancel();
   }
 
   /** From here the record drives it; this migration tells how it went, as soon as that is known. */
@@ -333,10 +346,8 @@ export class OutgoingMigration {
     this.#session.leave();
     await this.#transfer.close();
     await underWay;
+    // The guest need not stand still for a disk.
     const written = this.#writeAborted(code, detail);
-    // Until the abort is on disk as well, another daemon of ours would hand the VM over. Otherwise the
-    // guest need not stand still for a disk.
-    if (this.#mayBeSurrendered) await written;
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
     await this.#guest.untrackDirty().catch(() => undefined);
     await this.#guest.resume().catch(() => undefined);
@@ -366,7 +377,10 @@ export class OutgoingMigration {
     return undefined;
   }
 
+  /** Tells how it went; once, whatever comes of it later. */
   #conclude(end: End): void {
+    if (this.#isConcluded) return;
+    this.#isConcluded = true;
     this.#deadline.disarm();
     this.#guest.gone.removeEventListener('abort', this.#guestGone);
     this.#session.leave();
@@ -407,7 +421,7 @@ export class OutgoingMigration {
       .write({ migration: { ...record, code, detail, result } })
       .catch(() => undefined);
     // After a hand-over the name is free when that is settled; while abandoning, when that is done.
-    if (!this.#isAbandoning && this.#runner.state.kind !== 'HandedOver') this.#release();
+    if (!this.#isAbandoning && !mayHaveSurrendered(this.#runner.state)) this.#release();
     this.#emit(result);
     this.#finished.resolve(result);
   }

@@ -146,6 +146,8 @@ export interface HostOptions {
   readonly config?: { readonly limits?: object; readonly [key: string]: unknown };
   readonly certs?: string;
   readonly preload?: Preload;
+  /** Besides what every daemon of a test gets. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 /** Modules that a daemon loads first. */
@@ -239,7 +241,7 @@ export class Cluster {
     const imports = files.flatMap((each) => ['--import', each]);
     const child = spawn(process.execPath, [...imports, DAEMON, '--config', file], {
       stdio: ['ignore', 'pipe', 'pipe', ...(attach === undefined ? [] : (['pipe'] as const))],
-      env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: CODE_CACHE },
+      env: { PATH: process.env['PATH'], NODE_COMPILE_CACHE: CODE_CACHE, ...options.env },
     });
     attach?.(child.stdio[3] as Duplex);
     const log: string[] = [];

@@ -22,7 +22,7 @@ export interface Build {
   /** Whether a write is answered only when it is synced. */
   readonly isSynced: (change: Change) => boolean;
   /** Whether the source lets a guest run again only when its abort is on record, if it may have surrendered. */
-  readonly abortsBeforeResuming: boolean;
+  readonly insistsOnSurrender: boolean;
   /** Whether the source lets a guest that it reclaims run only when that is on record. */
   readonly recordsBeforeReclaiming: boolean;
   /** Whether a claim on the VM's name gives back only itself. */
@@ -39,7 +39,7 @@ export const BUILD: Build = {
   journal,
   dutiesOf,
   isSynced: () => true,
-  abortsBeforeResuming: true,
+  insistsOnSurrender: true,
   recordsBeforeReclaiming: true,
   claimsAreOwned: true,
 };

@@ -84,7 +84,7 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
     ...BUILD,
     recordsBeforeReclaiming: false,
   },
-  'S resumes before an uncertain surrender is undone': { ...BUILD, abortsBeforeResuming: false },
+  'S takes an uncertain surrender for none': { ...BUILD, insistsOnSurrender: false },
   'S begins with a token that no record holds': {
     ...BUILD,
     stepSource: (state, event) =>

@@ -3,6 +3,7 @@ import {
   ADMISSION_MS_MAX,
   CONNECT_MS_MAX,
   GUEST_WORK_MS_MAX,
+  IN_DOUBT_ANSWER_MS_MAX,
   RECONNECT_MS,
   RECONNECT_WAIT_MS_MAX,
   REPLY_MS_MAX,
@@ -61,7 +62,6 @@ export class Outgoing implements Session {
   #session = 0;
   #isEnded = false;
   #isAbandoning = false;
-  #mayBeSurrendered = false;
   /** Until when a session that broke may be followed by another; none broke: for ever. */
   #outageUntilMs = Number.POSITIVE_INFINITY;
 
@@ -274,12 +274,24 @@ export class Outgoing implements Session {
 
   #surrender(effect: Extract<Effect, { kind: 'surrender' }>): void {
     const { receipt, statement } = effect;
-    const entry = { vm: this.#request.vm, migration: this.#record };
+    const { build, clock } = this.#daemon;
     const token = sign(this.#daemon.name, statement);
-    const change = this.#daemon.build.journal.surrendered(entry, effect, { receipt, token });
-    this.#daemon.write(change, (isWritten, code) => {
-      this.#mayBeSurrendered = code === 'STORE_UNCERTAIN';
-      if (isWritten) this.#dispatch({ kind: 'surrendered' });
+    const change = () => {
+      const migration = this.#daemon.recordOf(this.migrationId) ?? this.#record;
+      const entry = { vm: this.#request.vm, migration };
+      return build.journal.surrendered(entry, effect, { receipt, token });
+    };
+    const surrendered = () => this.#dispatch({ kind: 'surrendered' });
+    const insist = () => {
+      const late = clock.after(IN_DOUBT_ANSWER_MS_MAX, () => this.#conclude());
+      this.#daemon.writeAtLast(change, () => {
+        late.cancel();
+        surrendered();
+      });
+    };
+    this.#daemon.write(change(), (isWritten, code) => {
+      if (isWritten) surrendered();
+      else if (code === 'STORE_UNCERTAIN' && build.insistsOnSurrender) insist();
       else this.#dispatch({ kind: 'surrenderFailed', code, detail: '' });
     });
   }
@@ -330,21 +342,14 @@ export class Outgoing implements Session {
   #putBack(code: Code, detail: string): void {
     const { build } = this.#daemon;
     const isBegun = this.#daemon.recordOf(this.migrationId) !== undefined;
-    const mayResume = !this.#mayBeSurrendered || !build.abortsBeforeResuming;
-    const resume = () => {
-      this.#resume();
-      this.#dispatch({ kind: 'abandoned' });
-    };
     // The destination may be waiting for this word: it is written again until it is on disk.
     const change = () => {
       const record = this.#daemon.recordOf(this.migrationId) ?? this.#record;
       return { vm: this.#request.vm, ...build.journal.aborted(record, code, detail) };
     };
-    const written = () => {
-      if (!mayResume) resume();
-      this.#request.release();
-    };
-    if (mayResume) resume();
+    const written = () => this.#request.release();
+    this.#resume();
+    this.#dispatch({ kind: 'abandoned' });
     if (isBegun) this.#daemon.writeAtLast(change, written);
     else this.#daemon.write(change(), written);
   }
@@ -367,7 +372,8 @@ export class Outgoing implements Session {
     const { disk } = this.#daemon.machine;
     const record = migrationIn(disk.seen, this.migrationId) ?? this.#record;
     this.#daemon.write({ migration: { ...record, result: { outcome: '' } } }, () => {
-      if (!this.#isAbandoning && this.state !== 'HandedOver') this.#request.release();
+      const mayBeElsewhere = this.state === 'Surrendering' || this.state === 'HandedOver';
+      if (!this.#isAbandoning && !mayBeElsewhere) this.#request.release();
       this.#request.answered();
     });
   }

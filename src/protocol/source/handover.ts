@@ -34,12 +34,10 @@ export const handover: SourceRules<'AwaitingDone' | 'Surrendering'> = {
   },
 
   Surrendering: {
-    // No token has left: the VM stays here. Where SURRENDERED may be on disk all the same, the word for
-    // it is said when the abort is: the destination, which is prepared, asks.
+    // It is not on disk, and no token has left: the VM stays here.
     surrenderFailed: {
       to: ['Aborting'],
-      run: (state, { code, detail }) =>
-        abort(state, code, detail, code === 'STORE_UNCERTAIN' ? 'say nothing' : 'tell the peer'),
+      run: (state, { code, detail }) => abort(state, code, detail),
     },
     // Only now is it on disk: the token may leave.
     surrendered: {

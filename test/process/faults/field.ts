@@ -33,6 +33,7 @@ export interface FieldOptions {
   readonly config?: NonNullable<HostOptions['config']>;
   /** Modules that both daemons load besides the steps. */
   readonly preload?: readonly string[];
+  readonly env?: (host: HostName) => NonNullable<HostOptions['env']>;
 }
 
 interface Seen {
@@ -192,7 +193,7 @@ export class Field {
     await Promise.all(this.#relays.map((relay) => relay.close()));
   }
 
-  async #begin({ config = {}, preload = [] }: FieldOptions): Promise<void> {
+  async #begin({ config = {}, preload = [], env = () => ({}) }: FieldOptions): Promise<void> {
     const { cluster, conductor } = this;
     const peers: Record<string, string> = {};
     const dataPorts = await freeRange(HOSTS.length);
@@ -211,6 +212,7 @@ export class Field {
           dataPorts: { from: dataPort, to: dataPort },
           peers,
         },
+        env: env(host),
         preload: { files: [STEPS, ...preload], attach: (link) => conductor.attach(host, link) },
       });
     }

@@ -2,29 +2,19 @@
  * A disk that fails in the commit itself. Whether such a write is on disk nobody can tell, and the store
  * says so until another one is known to be; which of the two a restart finds depends on the disk.
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import path from 'node:path';
+import { execFileSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
 import { openStore } from '../../../src/store/lmdb-store.ts';
 import { CODE_CACHE } from '../../process/cluster.ts';
+import { failingDisk, skipUnlessCompiling as skip } from './failing-disk.ts';
 import { scratch } from './records.ts';
 
 const at = (name: string) => fileURLToPath(new URL(name, import.meta.url));
 
-const hasCompiler = spawnSync('gcc', ['--version']).error === undefined;
-const skip = !hasCompiler && process.env['MIGD_REQUIRE_ALL'] !== '1' ? 'missing: gcc' : false;
-
 /** Runs `uncertain.ts` on that disk; returns what it said. */
 function run(dir: string, then: string, disk: object): unknown {
-  const library = path.join(dir, 'failing-disk.so');
-  execFileSync('gcc', ['-shared', '-fPIC', '-o', library, at('failing-disk.c')]);
-  const env = {
-    NODE_COMPILE_CACHE: CODE_CACHE,
-    LD_PRELOAD: library,
-    FAIL_FILE: path.join(dir, 'failing'),
-    ...disk,
-  };
+  const env = { NODE_COMPILE_CACHE: CODE_CACHE, ...failingDisk(dir).env, ...disk };
   return JSON.parse(
     execFileSync(process.execPath, [at('uncertain.ts'), dir, then], { env, encoding: 'utf8' }),
   );
