@@ -176,14 +176,16 @@ void test('what breaks while the surrender is being written does not undo it', a
   t.equal(pair.settle(invariants).source.kind, 'Surrendering', 'it may be on disk already');
 });
 
+/** All that is said where what was received cannot be prepared. */
+const saidUnprepared = (code: Code): readonly string[] =>
+  new Pair({
+    destination: ({ kind }) =>
+      kind === 'prepare' ? [{ kind: 'prepareFailed', code, detail: '' }] : undefined,
+  }).run(invariants).sent;
+
 void test('while PREPARED may be on disk, nobody signs that it never will be', async (t) => {
-  const words = (code: Code) =>
-    new Pair({
-      destination: ({ kind }) =>
-        kind === 'prepare' ? [{ kind: 'prepareFailed', code, detail: '' }] : undefined,
-    }).run(invariants).sent;
-  t.ok(words('STORE_FAILED').includes('ABORT'));
-  t.notOk(words('STORE_UNCERTAIN').includes('ABORT'));
+  t.ok(saidUnprepared('STORE_FAILED').includes('ABORT'));
+  t.notOk(saidUnprepared('STORE_UNCERTAIN').includes('ABORT'));
 
   const preparing = new Pair({ destination: ({ kind }) => (kind === 'prepare' ? [] : undefined) });
   preparing.run();
