@@ -25,7 +25,6 @@ import type {
   State,
 } from '../protocol/destination/state.ts';
 import { MigError } from '../protocol/error.ts';
-import { outcomeOf } from '../protocol/session.ts';
 import type { MigrationRecord } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { Admitted, Asking } from './admission.ts';
@@ -38,26 +37,18 @@ import {
   type Offer,
   type Resumable,
 } from './held-transfer.ts';
+import { endOf, recordGivenUp, type IncomingResult } from './incoming-end.ts';
 import { IncomingSession, type IncomingPorts } from './incoming-session.ts';
-import { aborted, discarded, prepared } from './journal.ts';
+import { prepared } from './journal.ts';
 import { isUnsettled } from './recovery.ts';
 import { Deadline, Runner } from './runner.ts';
 import type { Standing } from './standing.ts';
-import { writeAtLast } from './write-at-last.ts';
 
 const DEADLINE_MS: { readonly [K in Exclude<Named, 'hold'>]: number } = {
   reply: REPLY_MS_MAX,
   work: GUEST_WORK_MS_MAX,
   confirm: ROUND_CONFIRM_MS_MAX,
 };
-
-export interface IncomingResult {
-  readonly migrationId: string;
-  readonly vm: string;
-  readonly outcome: string;
-  readonly code: Code | null;
-  readonly detail: string;
-}
 
 export class IncomingMigration implements Resumable {
   readonly #ports: IncomingPorts;
@@ -418,17 +409,7 @@ export class IncomingMigration implements Resumable {
       handover.unanswered.then((): undefined => undefined),
     ]);
     await this.#receiver?.close();
-    const inDoubt = handover.state === 'InDoubt';
-    const { code = null, detail = '' } = settled ?? (inDoubt ? handover.cause : undefined) ?? {};
-    const isAborted = settled?.outcome === 'aborted';
-    const ended = isAborted && code !== null ? outcomeOf(code) : 'completed';
-    this.#finished.resolve({
-      migrationId,
-      vm,
-      outcome: inDoubt ? 'in-doubt' : ended,
-      code: inDoubt ? 'IN_DOUBT' : code,
-      detail,
-    });
+    this.#finished.resolve({ migrationId, vm, ...endOf(handover, settled) });
   }
 
   /** The name stays claimed until all of it is gone: who came sooner would lose his own to this. */
@@ -454,25 +435,10 @@ export class IncomingMigration implements Resumable {
     await underWay;
     await this.#receiver?.close();
     await this.#admitted?.discard();
-    if (this.#record !== undefined && this.#isWorthARecord()) {
-      const migration = this.#record;
-      const vm = this.#ports.store.vm(migration.vm);
-      const change =
-        vm?.migrationId === migration.migrationId
-          ? discarded({ vm, migration }, code, detail)
-          : aborted(migration, code, detail);
-      await this.#ports.store.write(change).catch(async (thrown: unknown) => {
-        // A disk that is full must not keep what was reserved: what is not recorded was never prepared.
-        if (MigError.from(thrown).code !== 'STORE_UNCERTAIN') return;
-        await writeAtLast(this.#ports, () => change);
-      });
+    if (this.#record !== undefined) {
+      await recordGivenUp(this.#ports, this.#record, code, detail);
     }
     return { kind: 'abandoned' };
-  }
-
-  /** Whoever was not appraised, and offered nothing, does not get to write on our disk. */
-  #isWorthARecord(): boolean {
-    return this.#record !== undefined && this.#record.vm !== '';
   }
 
   /** What a session holds besides its guest. */
