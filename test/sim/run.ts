@@ -77,7 +77,7 @@ const isAlone = (world: World, { name }: Daemon): boolean => world.machines[othe
 
 /** Whether a daemon waits for nobody, but for one who never comes back. */
 function isQuiet(world: World, daemon: Daemon): boolean {
-  if (!daemon.isListening || daemon.isBlank) return false;
+  if (!daemon.isListening || daemon.isBlank || daemon.isBusy) return false;
   if (daemon.outgoing.size + daemon.incoming.size > 0) return false;
   const states = [...daemon.handovers.values()].map(({ state }) => state);
   const mayWait = isAlone(world, daemon);
