@@ -90,6 +90,11 @@ export class Host {
     await this.#parts.inventory.create(spec);
   }
 
+  /** Throws IN_DOUBT while a VM's last source may have it back. */
+  checkArrived(vm: string): Promise<void> {
+    return this.#handovers.checkArrived(vm);
+  }
+
   /** Begins a migration. Throws what makes it impossible from the start. */
   migrate(options: MigrateOptions): Outgoing {
     const { config, inventory, clock, random, store, threads } = this.#parts;
@@ -318,7 +323,8 @@ export class Host {
       const { migrationId, vm, from, to, direction, startedAtMs } = record;
       const session = rows.get(migrationId);
       // What only lacks the source's farewell runs here: it is over.
-      if (session === undefined && state === 'Uncertified') continue;
+      const isFarewell = state === 'AwaitingDeletion' || state === 'Uncertified';
+      if (session === undefined && isFarewell) continue;
       const phase = doubt === null ? (session?.phase ?? state) : 'in-doubt';
       const code = doubt?.code ?? null;
       const whose = { migrationId, vm, from, to, direction, startedAtMs };

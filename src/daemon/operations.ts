@@ -107,11 +107,12 @@ export function operations(parts: OperationParts): Operations {
       return {};
     },
 
-    migrate: ({ detach, verify = config.verify, ...options }, call) => {
+    migrate: async ({ detach, verify = config.verify, ...options }, call) => {
+      await host.checkArrived(options.vm);
       const outgoing = host.migrate({ ...options, verify });
       return detach
-        ? Promise.resolve({ migrationId: outgoing.migration.migrationId })
-        : follow(outgoing, call);
+        ? { migrationId: outgoing.migration.migrationId }
+        : await follow(outgoing, call);
     },
     status: ({ migrationId }) => {
       const all = host.migrations();

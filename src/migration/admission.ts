@@ -80,8 +80,10 @@ export class Admission {
     }
     // The same of one that is prepared here: its source knows, and has not said, that it did not surrender.
     const prepared = this.#store.vm(name);
-    if (prepared?.state === 'prepared' && prepared.vmId === vmId && prepared.migrationId !== null) {
-      await this.#askNow(prepared.migrationId);
+    const { migrationId } = prepared ?? {};
+    if (prepared?.state === 'prepared' && prepared.vmId === vmId && migrationId) {
+      const { from } = this.#store.migration(migrationId) ?? {};
+      if (from === asking.from) await this.#askNow(migrationId);
     }
     const claim = this.#inventory.claim(name, 'NAME_TAKEN');
     const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);
@@ -94,6 +96,9 @@ export class Admission {
     };
     try {
       if (this.#inventory.has(name)) throw new MigError('NAME_TAKEN', name);
+      if (this.#inventory.hasOther(name, vmId)) {
+        throw new MigError('NAME_TAKEN', `${vmId} is here under another name`);
+      }
       const highest = this.#store.epochOf(vmId);
       if (epoch <= highest)
         throw new MigError('EPOCH_STALE', `epoch ${epoch}, was ${highest} here`);

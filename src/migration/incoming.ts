@@ -50,6 +50,9 @@ const DEADLINE_MS: { readonly [K in Exclude<Named, 'hold'>]: number } = {
   confirm: ROUND_CONFIRM_MS_MAX,
 };
 
+/** A refusal that vouches for nothing. */
+const UNSIGNED = new Uint8Array(64);
+
 export class IncomingMigration implements Resumable {
   readonly #ports: IncomingPorts;
   readonly #session: IncomingSession;
@@ -178,9 +181,11 @@ export class IncomingMigration implements Resumable {
       case 'send':
         this.#conversation.send(effect.message);
         return undefined;
-      case 'sendSigned':
-        this.#conversation.send({ ...effect.message, signature: this.#sign(effect.statement) });
+      case 'sendSigned': {
+        const signature = this.#isOurs() ? this.#sign(effect.statement) : UNSIGNED;
+        this.#conversation.send({ ...effect.message, signature });
         return undefined;
+      }
       case 'arm':
         this.#deadline.arm(
           effect.deadline === 'hold'
@@ -225,6 +230,11 @@ export class IncomingMigration implements Resumable {
         this.#end();
         return undefined;
     }
+  }
+
+  /** Whether this session may speak for its migration: not for one of others, nor for one it has not taken over. */
+  #isOurs(): boolean {
+    return this.#record !== undefined && (!this.#isNext || this.#admitted !== undefined);
   }
 
   #sign(statement: Uint8Array): Uint8Array {
@@ -389,8 +399,13 @@ export class IncomingMigration implements Resumable {
     if (descriptor.vtpm?.ekFingerprint !== this.#admitted?.descriptor.vtpm?.ekFingerprint) {
       throw new MigError('VTPM_FAILED', 'its endorsement key is not the one offered');
     }
-    await this.#ports.store.write(prepared(this.#opened(), descriptor, effect, signature));
-    this.#ports.inventory.adopt(descriptor.name, guest);
+    // Two of one identity can have been admitted at once; only one comes to be on record.
+    const { store, inventory } = this.#ports;
+    if (inventory.hasOther(descriptor.name, descriptor.vmId)) {
+      throw new MigError('NAME_TAKEN', `${descriptor.vmId} is here under another name`);
+    }
+    await store.write(prepared(this.#opened(), descriptor, effect, signature));
+    inventory.adopt(descriptor.name, guest);
   }
 
   /** From here the record drives it. */

@@ -176,6 +176,13 @@ export class Inventory {
     return record !== undefined && record.state !== 'gone';
   }
 
+  /** Whether a VM of that identity is here under another name: two of one vmId would share its epochs. */
+  hasOther(name: string, vmId: string): boolean {
+    return this.#store
+      .vms()
+      .some((vm) => vm.vmId === vmId && vm.name !== name && vm.state !== 'gone');
+  }
+
   place(name: string): VmPlace {
     return this.#place(name);
   }

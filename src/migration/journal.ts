@@ -143,6 +143,11 @@ export const certified = (
   deletion: NonNullable<MigrationRecord['deletion']>,
 ): Change => ({ migration: { ...migration, deletion } });
 
+/** D: an operator stated that the source, which has not said that it destroyed its own, was fenced. */
+export const sourceFenced = (migration: MigrationRecord, fencing: Fencing): Change => ({
+  migration: { ...migration, fencing },
+});
+
 /** D: nothing of it is here any more, and by this migration nothing ever will be. */
 export const discarded = ({ vm, migration }: Entry, code: string, detail: string): Change => {
   turnsFrom({ vm, migration }, 'prepared', 'active');

@@ -27,6 +27,8 @@ export interface Build {
   readonly recordsBeforeReclaiming: boolean;
   /** Whether a claim on the VM's name gives back only itself. */
   readonly claimsAreOwned: boolean;
+  /** Whether a VM goes on only when its last source has said that it is gone there. */
+  readonly awaitsFarewell: boolean;
 }
 
 export const BUILD: Build = {
@@ -42,4 +44,5 @@ export const BUILD: Build = {
   insistsOnSurrender: true,
   recordsBeforeReclaiming: true,
   claimsAreOwned: true,
+  awaitsFarewell: true,
 };

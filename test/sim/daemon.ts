@@ -374,7 +374,9 @@ export class Daemon implements Party {
 
   get canMigrate(): boolean {
     const { vm } = this.machine.disk.seen;
-    const isReady = this.isListening && !this.isBlank && !this.isClaimed && !this.isBusy;
+    const isFree = !this.isBlank && !this.isClaimed && !this.isBusy;
+    const isCertified = this.handovers.size === 0 || !this.build.awaitsFarewell;
+    const isReady = this.isListening && isFree && isCertified;
     return isReady && vm?.state === 'active' && this.machine.guest?.lifecycle === 'running';
   }
 

@@ -188,6 +188,9 @@ export class Handover<
       case 'say':
         return this.#say(effect);
       case 'arm':
+        if (this.#link === undefined) {
+          return { kind: 'parted', code: 'PEER_CLOSED', detail: 'no connection' };
+        }
         this.#word.arm(HANDOVER_WORD_MS_MAX);
         return undefined;
       case 'disarm':

@@ -146,7 +146,11 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
         (duty) => duty.kind !== 'handOver' || duty.migration.state !== 'prepared',
       ),
   },
-  'a claim gives back what another holds by now': { ...BUILD, claimsAreOwned: false },
+  'a claim gives back what another holds by now': {
+    ...BUILD,
+    claimsAreOwned: false,
+    awaitsFarewell: false,
+  },
   'a recovered source does not ask': {
     ...BUILD,
     beginSourceHandover: (matter, link) => {

@@ -10,7 +10,7 @@ import { MigError } from '../../protocol/error.ts';
 import type { SharedEvent } from '../../protocol/handover/matter.ts';
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
-import { active, certified, discarded } from '../journal.ts';
+import { aborted, active, certified, discarded } from '../journal.ts';
 import { entryOf, migrationOf } from './entry.ts';
 import type { Side } from './handover.ts';
 
@@ -28,6 +28,14 @@ export function destinationSide(
 ): Side<DestinationState, DestinationWork, DestinationDone> {
   const { migrationId, store, inventory, begin, started } = parts;
   const entry = () => entryOf(store, migrationId);
+
+  /** Undefined where the name is another VM's by now, or this one came here again or went on: not ours to touch. */
+  const ours = () => {
+    const migration = migrationOf(store, migrationId);
+    const vm = store.vm(migration.vm);
+    const isOurs = vm?.migrationId === migrationId && vm.vmId === migration.handover?.vmId;
+    return isOurs ? { vm, migration } : undefined;
+  };
 
   const isGone = async (): Promise<boolean> => {
     const { name } = entry().vm;
@@ -47,7 +55,10 @@ export function destinationSide(
       }
       case 'startGuest': {
         const { name } = entry().vm;
-        if ((await inventory.find(name)) === 'gone') return { kind: 'lost' };
+        if ((await inventory.find(name)) === 'gone') {
+          started();
+          return { kind: 'lost' };
+        }
         await inventory.letRun(name);
         started();
         return { kind: 'guestStarted' };
@@ -60,13 +71,16 @@ export function destinationSide(
         return { kind: 'filed' };
       }
       case 'inspectGuest': {
-        return { kind: (await isGone()) ? 'lost' : 'guestLives' };
+        // Where it went on from here it may live; only what is here is known to be gone.
+        const isHere = ours() !== undefined;
+        return { kind: isHere && (await isGone()) ? 'lost' : 'guestLives' };
       }
       case 'discard': {
-        const migration = store.migration(migrationId);
-        if (migration?.state === 'aborted') await store.confirm();
+        const migration = migrationOf(store, migrationId);
+        const now = ours();
+        if (migration.state === 'aborted') await store.confirm();
+        else if (now === undefined) await store.write(aborted(migration, effect.code, ''));
         else {
-          const now = entry();
           await inventory.destroy(now.vm.name);
           await store.write(discarded(now, effect.code, ''));
         }

@@ -64,6 +64,8 @@ export interface HandoverUnderWay {
   /** Why the other host's word is missing; undefined when it is not. */
   readonly cause: Cause | undefined;
   readonly settled: Promise<Settlement>;
+  /** Whether it is known which host runs the VM. */
+  readonly isDecided: boolean;
   /** Resolves when it is known which host runs the VM. */
   readonly decided: Promise<void>;
   /** Resolves when the other host's word is missing for longer than an operator may wait. */
@@ -102,6 +104,8 @@ export class Handover<
   #cause: Cause | undefined;
   /** Asked, and not answered yet; a link that opens and breaks again is no answer. */
   #isUnanswered = false;
+  /** For longer than an operator may wait. */
+  #isOverdue = false;
 
   constructor(ports: HandoverPorts, side: Side<State, Work, Done>, about: About) {
     const { subject, transcriptDigest, link, observe, doubted } = about;
@@ -110,7 +114,10 @@ export class Handover<
     this.#migrationId = subject.migrationId;
     this.#word = new Deadline(ports.clock, () => this.#dispatch({ kind: 'deadlinePassed' }));
     this.#backOff = new BackOff(ports, () => this.#dispatch({ kind: 'due' }));
-    this.#answer = new Deadline(ports.clock, () => this.#unanswered.resolve());
+    this.#answer = new Deadline(ports.clock, () => {
+      this.#isOverdue = true;
+      this.#unanswered.resolve();
+    });
     const matter: Matter = {
       subject,
       transcriptDigest,
@@ -144,6 +151,10 @@ export class Handover<
     const { state } = this.#runner;
     if (!this.#isUnanswered) return undefined;
     return 'cause' in state ? state.cause : this.#cause;
+  }
+
+  get isDecided(): boolean {
+    return DECIDED.has(this.state);
   }
 
   get settled(): Promise<Settlement> {
@@ -191,6 +202,12 @@ export class Handover<
   }
 
   fence(fencing: Fencing): void {
+    // One that only keeps talking does not keep the operator out.
+    if (this.#isOverdue && this.#link !== undefined) {
+      const link = this.#link;
+      this.#parted(link, 'PEER_SILENT', 'fenced');
+      link.close();
+    }
     if (this.state !== 'InDoubt') throw new MigError('VM_STATE', `the handover is ${this.state}`);
     this.#dispatch({ kind: 'fenced', fencing });
   }
@@ -220,12 +237,13 @@ export class Handover<
 
   #entered(state: State): void {
     if ('cause' in state) this.#cause = state.cause;
-    if (DECIDED.has(state.kind)) this.#decided.resolve();
+    if (this.isDecided) this.#decided.resolve();
     if (!ASKING.has(state.kind)) {
       // It was an answer: what is asked next is another question.
       this.#backOff.reset();
       this.#answer.disarm();
       this.#isUnanswered = false;
+      this.#isOverdue = false;
     } else if (isAlone(state.kind) && !this.#isUnanswered) {
       this.#isUnanswered = true;
       this.#answer.arm(IN_DOUBT_ANSWER_MS_MAX);
@@ -241,6 +259,10 @@ export class Handover<
         return undefined;
       }
       case 'arm':
+        // Nobody heard it.
+        if (this.#link === undefined) {
+          return Promise.resolve({ kind: 'parted', code: 'PEER_CLOSED', detail: 'no connection' });
+        }
         this.#word.arm(HANDOVER_WORD_MS_MAX);
         return undefined;
       case 'disarm':

@@ -12,7 +12,7 @@ import type { MigrationRecord, RecordStore } from '../../store/records.ts';
 import { connectControl, HANDOVER_PATH } from '../../transport/control.ts';
 import { Conversation } from '../conversation.ts';
 import type { Inventory } from '../inventory.ts';
-import { subjectOf } from '../journal.ts';
+import { sourceFenced, subjectOf } from '../journal.ts';
 import { destinationSide } from './destination-side.ts';
 import {
   Handover,
@@ -48,7 +48,7 @@ interface Begun {
 export interface HandoverView {
   readonly record: MigrationRecord;
   readonly state: string;
-  /** Why the other host's word is missing; null where it is not. */
+  /** Why it is not known which host runs the VM; null where it is. */
   readonly doubt: Cause | null;
 }
 
@@ -134,18 +134,51 @@ export class Handovers {
     const handover = this.#underWay.get(migrationId);
     if (handover === undefined) throw new MigError('MIGRATION_UNKNOWN', 'it is not in doubt');
     const { store, inventory, clock } = this.#parts;
-    const { vm = '', direction } = store.migration(migrationId) ?? {};
+    const record = store.migration(migrationId);
+    const { vm = '', direction } = record ?? {};
+    const fencing = { operator, atMs: clock.wall() };
+    if (record?.state === 'active') {
+      await store.write(sourceFenced(record, fencing));
+      return;
+    }
     if (direction === 'outgoing' && (await inventory.find(vm)) === 'gone') {
       throw new MigError('VM_STATE', 'nothing of it is left here that could run');
     }
-    handover.fence({ operator, atMs: clock.wall() });
+    handover.fence(fencing);
     await this.#answered(handover);
   }
 
+  /**
+   * Throws IN_DOUBT while a VM that came here may still be had back by its source: which could be told,
+   * and truly, that this host is off, when the VM has long gone on to a third. Asks, and waits a bounded time.
+   */
+  async checkArrived(vm: string): Promise<void> {
+    const { store, clock } = this.#parts;
+    const migrationId = store.vm(vm)?.migrationId ?? '';
+    const handover = this.#underWay.get(migrationId);
+    const isOwed = () => {
+      const { direction, state, fencing } = store.migration(migrationId) ?? {};
+      return direction === 'incoming' && state === 'active' && fencing === undefined;
+    };
+    if (handover === undefined || !isOwed()) return;
+    if (isAlone(handover.state)) handover.askNow();
+    const limit = Promise.withResolvers<'late'>();
+    const timer = clock.after(IN_DOUBT_ANSWER_MS_MAX, () => limit.resolve('late'));
+    const first = await Promise.race([handover.settled, limit.promise]);
+    timer.cancel();
+    if (first === 'late' && isOwed()) {
+      throw new MigError(
+        'IN_DOUBT',
+        `${migrationId}: its source has not said that it is gone there`,
+      );
+    }
+  }
+
   list(): HandoverView[] {
-    return [...this.#underWay].flatMap(([migrationId, { state, cause }]) => {
+    return [...this.#underWay].flatMap(([migrationId, { state, cause, isDecided }]) => {
       const record = this.#parts.store.migration(migrationId);
-      return record === undefined ? [] : [{ record, state, doubt: cause ?? null }];
+      const doubt = isDecided ? null : (cause ?? null);
+      return record === undefined ? [] : [{ record, state, doubt }];
     });
   }
 

@@ -150,6 +150,14 @@ const words = {
 export const SOURCE_HANDOVER: SourceRules = {
   AwaitingActivated: {
     ...words,
+    // Told again; the wait for its answer goes on.
+    DONE: {
+      to: words.DONE.to,
+      run: (state, event) => {
+        const next = words.DONE.run(state, event);
+        return next.state.kind === 'InDoubt' ? next : { state, effects: [sayToken(state.matter)] };
+      },
+    },
     parted: { to: ['InDoubt'], run: (state, { code, detail }) => doubt(state, { code, detail }) },
     failed: { to: ['InDoubt'], run: (state, { code, detail }) => doubt(state, { code, detail }) },
     deadlinePassed: {
