@@ -14,19 +14,24 @@ export const WRITING = {
   workload: { kind: 'writer', rateBps: 4e6, workingSetBytes: MEMORY_BYTES },
 };
 
-/** What is to happen once, at the first event that `isIt` says yes to. */
-export const once = (isIt: (event: MigrationEvent) => boolean, act: () => void) => {
-  let isDone = false;
-  return (event: MigrationEvent) => {
-    if (isDone || !isIt(event)) return;
-    isDone = true;
-    act();
-  };
-};
+/** So many bytes are half of round 0, or the start of round 1; other traffic is little. */
+export const IN_ROUND = [MEMORY_BYTES / 2, MEMORY_BYTES + MiB] as const;
 
-/** Half of a round has left. */
-export const halfOf = (round: number) => (event: MigrationEvent) =>
-  event.event === 'progress' && event.round === round && event.sentBytes >= event.remainingBytes;
+/**
+ * Acts once, when so many more bytes have passed on the data channels: before the destination can have
+ * what follows, and so at that point of a migration however slow a test is to hear of it.
+ */
+export function afterBytes({ data }: Wire, bytes: number, act: () => void): void {
+  let left = bytes;
+  const count = (passing: Buffer): Buffer => {
+    left -= passing.length;
+    if (left > 0) return passing;
+    for (const relay of data) relay.rules = {};
+    act();
+    return passing;
+  };
+  for (const relay of data) relay.rules = { pass: count };
+}
 
 export const inPhase = (phase: string) => (event: MigrationEvent) =>
   event.event === 'phase' && event.phase === phase;

@@ -5,9 +5,11 @@
 import { test } from 'tap';
 import type { MigrationEvent } from '../../src/migration/report.ts';
 import { Wire } from '../attack/wire.ts';
-import { config, cutAll, halfOf, inPhase, once, PACE, WRITING } from './breaking.ts';
+import { afterBytes, config, cutAll, IN_ROUND, inPhase, PACE, WRITING } from './breaking.ts';
 import { smallGuest } from './cluster.ts';
 import { answerOf, cancel, eventually, isClean, runsOn } from './refusal.ts';
+
+const [HALF] = IN_ROUND;
 
 void test('one cut at half of an idle guest: little is sent twice', async (t) => {
   await using wire = await Wire.start({ channels: 2, config });
@@ -18,10 +20,9 @@ void test('one cut at half of an idle guest: little is sent twice', async (t) =>
   await b.call('vm.delete', { name: 'vm' });
   await a.call('vm.create', smallGuest('vm', idle));
   const told: MigrationEvent[] = [];
-  const cut = once(halfOf(0), () => cutAll(wire));
+  afterBytes(wire, HALF, () => cutAll(wire));
   const result = await a.migrate('vm', 'host-b', { ...PACE, channels: 2 }, (event) => {
     told.push(event);
-    cut(event);
   });
   t.match(result, { outcome: 'completed', verified: true, resumes: 1 });
   t.ok(result.bytesSent <= 1.1 * whole.bytesSent, `${result.bytesSent} of ${whole.bytesSent}`);
@@ -50,12 +51,16 @@ void test('a connection that breaks again and again', async (t) => {
   await a.call('vm.create', smallGuest('vm', WRITING));
   const isAttesting = inPhase('attestation');
   let cuts = 0;
-  const result = await a.migrate('vm', 'host-b', { ...PACE, channels: 2 }, (event) => {
-    // In the middle of a round, and then in the middle of making the session anew.
-    const isDue = cuts % 2 === 0 ? halfOf(0)(event) || halfOf(1)(event) : isAttesting(event);
-    if (!isDue || cuts >= 4) return;
+  const cut = (): void => {
     cuts += 1;
     cutAll(wire);
+  };
+  afterBytes(wire, HALF / 2, cut);
+  const result = await a.migrate('vm', 'host-b', { ...PACE, channels: 2 }, (event) => {
+    // In the middle of a round, and then in the middle of making the session anew.
+    if (!isAttesting(event) || cuts % 2 === 0 || cuts >= 4) return;
+    cut();
+    if (cuts < 4) afterBytes(wire, HALF / 2, cut);
   });
   t.equal(cuts, 4);
   t.match(result, { outcome: 'completed', verified: true, resumes: 2 });
@@ -72,10 +77,10 @@ void test('a destination that is gone for good: the VM runs on, and a retry work
   const { a } = cluster;
   await a.call('vm.create', smallGuest('vm', WRITING));
   const killed = Promise.withResolvers<void>();
-  const kill = once(halfOf(0), () => {
+  afterBytes(wire, HALF, () => {
     cluster.stopHost('host-b', 'SIGKILL').then(() => killed.resolve(), killed.reject);
   });
-  const answer = await answerOf(a.migrate('vm', 'host-b', PACE, kill));
+  const answer = await answerOf(a.migrate('vm', 'host-b', PACE));
   t.match(answer, { code: /^(?:PEER_CLOSED|CHANNEL_LOST)$/, detail: /not mended within 2000 ms/ });
   await killed.promise;
   await runsOn(t, a, 'vm');
@@ -89,13 +94,13 @@ void test('a destination that comes back with nothing gets all of it again', asy
   const { cluster } = wire;
   await cluster.a.call('vm.create', smallGuest('vm', WRITING));
   const back = Promise.withResolvers<void>();
-  const restart = once(halfOf(0), () => {
+  afterBytes(wire, HALF, () => {
     cluster
       .stopHost('host-b', 'SIGKILL')
       .then(() => wire.startHostB())
       .then(() => back.resolve(), back.reject);
   });
-  const result = await cluster.a.migrate('vm', 'host-b', PACE, restart);
+  const result = await cluster.a.migrate('vm', 'host-b', PACE);
   await back.promise;
   t.match(result, { outcome: 'completed', verified: true, resumes: 1 });
   t.match(
@@ -112,10 +117,10 @@ void test('a network that is gone for good: both sides end it, each by itself', 
   const { cluster } = wire;
   const { a } = cluster;
   await a.call('vm.create', smallGuest('vm', WRITING));
-  const hold = once(halfOf(0), () => {
+  afterBytes(wire, HALF, () => {
     for (const relay of wire.relays) relay.hold();
   });
-  const answer = await answerOf(a.migrate('vm', 'host-b', PACE, hold));
+  const answer = await answerOf(a.migrate('vm', 'host-b', PACE));
   t.match(answer, { code: 'PEER_SILENT' });
   await runsOn(t, a, 'vm');
   await isClean(t, cluster, 'host-b', 'vm');
@@ -129,12 +134,11 @@ void test('cancelled while it waits: the VM runs on, and a retry need not wait',
   const { a, b } = cluster;
   await a.call('vm.create', smallGuest('vm', WRITING));
   const waiting = Promise.withResolvers<string>();
-  const cut = once(halfOf(0), () => {
+  afterBytes(wire, HALF, () => {
     cutAll(wire);
     wire.control.hold();
   });
   const result = a.migrate('vm', 'host-b', PACE, (event) => {
-    cut(event);
     if (inPhase('reconnecting')(event)) waiting.resolve(event.migrationId);
   });
   const migrationId = await waiting.promise;
@@ -155,8 +159,8 @@ void test('hosts of which one does not hold anything end it at once', async (t) 
   const { cluster } = wire;
   const { a } = cluster;
   await a.call('vm.create', smallGuest('vm', WRITING));
-  const cut = once(halfOf(0), () => wire.control.cut());
-  const result = await a.migrate('vm', 'host-b', PACE, cut);
+  afterBytes(wire, HALF, () => wire.control.cut());
+  const result = await a.migrate('vm', 'host-b', PACE);
   t.match(result, { outcome: 'failed', code: 'PEER_CLOSED', resumes: 0 });
   await isClean(t, cluster, 'host-b', 'vm');
 });
@@ -168,7 +172,7 @@ void test('a certificate that was revoked meanwhile opens no other session', asy
   await a.call('vm.create', smallGuest('vm', WRITING));
   const hostA = cluster.get('host-a');
   let tries = 0;
-  const cut = once(halfOf(0), () => {
+  afterBytes(wire, HALF, () => {
     cutAll(wire);
     wire.control.hold();
     cluster.pki.revoke('host-b');
@@ -176,7 +180,6 @@ void test('a certificate that was revoked meanwhile opens no other session', asy
   });
   const answer = await answerOf(
     a.migrate('vm', 'host-b', PACE, (event) => {
-      cut(event);
       if (!inPhase('reconnecting')(event)) return;
       tries += 1;
       // A try that began before the list was read anew does not get through.

@@ -4,7 +4,7 @@
  */
 import { test } from 'tap';
 import { Wire } from '../attack/wire.ts';
-import { config, cutAll, halfOf, inPhase, once, PACE, WRITING } from './breaking.ts';
+import { afterBytes, config, cutAll, IN_ROUND, inPhase, PACE, WRITING } from './breaking.ts';
 import { smallGuest } from './cluster.ts';
 import { runsOn } from './refusal.ts';
 
@@ -30,12 +30,11 @@ for (const [channels, ways] of CASES) {
     const { a, b } = wire.cluster;
     for (const [what, breaking] of Object.entries(WAYS)) {
       if (!ways.includes(what)) continue;
-      for (const round of [0, 1]) {
+      for (const [round, bytes] of IN_ROUND.entries()) {
         await t.test(`${what} in round ${round}`, async (t) => {
           await a.call('vm.create', smallGuest('vm', WRITING));
-          const hear = once(halfOf(round), () => breaking(wire));
+          afterBytes(wire, bytes, () => breaking(wire));
           const result = await a.migrate('vm', 'host-b', { ...PACE, channels }, (event) => {
-            hear(event);
             // What was held back comes late, to a session that is over.
             if (inPhase('reconnecting')(event)) for (const relay of wire.relays) relay.release();
           });

@@ -2,6 +2,7 @@
  * Dirty tracking, both kinds, against a naive set: whatever is written between two collections is
  * reported once, by the next collection, and nothing else is.
  */
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
@@ -15,6 +16,8 @@ import { SharedMapping } from '../../src/native/mapping.ts';
 import { counterOf, storeTo, type StoringSetup } from './storing.ts';
 
 const PAGES = 203;
+/** That many, each of something, while another thread writes. */
+const COLLECTIONS = 500;
 const BITMAP_BYTES = Math.ceil(PAGES / 8);
 
 /** Memory with a tracker, and the store path that the tracker is for. */
@@ -37,7 +40,12 @@ function tracked(kind: Kind): Tracked {
     log === undefined ? new UffdTracker(mapping.address, mapping.byteLength) : new LogTracker(log);
   return {
     tracker,
-    setup: { address: mapping.address, bytes: mapping.byteLength, log },
+    setup: {
+      address: mapping.address,
+      bytes: mapping.byteLength,
+      log,
+      stop: new SharedArrayBuffer(4),
+    },
     words,
     store: (page) => storeTo(page, words, marks),
     [Symbol.dispose]() {
@@ -167,20 +175,18 @@ for (const kind of ['uffd', 'log'] as const) {
         for (const each of pages) sent[each] = counterOf(words, each);
         return pages.length;
       };
-      const progress = { running: true, collections: 0 };
-      thread.once('exit', () => {
-        progress.running = false;
-      });
-      while (progress.running) {
-        if (send() > 0) progress.collections += 1;
+      const ended = once(thread, 'exit');
+      for (let collections = 0; collections < COLLECTIONS;) {
+        if (send() > 0) collections += 1;
         await new Promise((resolve) => {
           setImmediate(resolve);
         });
       }
+      Atomics.store(new Int32Array(setup.stop), 0, 1);
+      await ended;
       send();
       const stale = [...sent.keys()].filter((each) => sent[each] !== counterOf(words, each));
       t.same(stale, [], 'what was sent last is what is there');
-      t.ok(progress.collections > 1, 'it wrote while we collected');
       t.same(collected(tracker), []);
     },
   );

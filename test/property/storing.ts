@@ -9,9 +9,10 @@ export interface StoringSetup {
   readonly address: bigint;
   readonly bytes: number;
   readonly log: SharedArrayBuffer | undefined;
+  /** A word of its own: the thread ends when it is not 0. */
+  readonly stop: SharedArrayBuffer;
 }
 
-const STORES = 300_000;
 const WORDS = PAGE_BYTES / 4;
 
 /** Each page counts its stores, somewhere within it. */
@@ -25,10 +26,11 @@ export function storeTo(page: number, words: Uint32Array, log: Int32Array | unde
 }
 
 if (!isMainThread) {
-  const { address, bytes, log } = workerData as StoringSetup;
+  const { address, bytes, log, stop } = workerData as StoringSetup;
   const words = new Uint32Array(viewOf(address, bytes));
   const marks = log === undefined ? undefined : new Int32Array(log);
   const pages = bytes / PAGE_BYTES;
-  for (let i = 0; i < STORES; i += 1)
+  const end = new Int32Array(stop);
+  for (let i = 0; Atomics.load(end, 0) === 0; i += 1)
     storeTo((Math.imul(i, 0x9e3779b1) >>> 0) % pages, words, marks);
 }

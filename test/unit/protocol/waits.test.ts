@@ -91,6 +91,10 @@ interface Stepped {
   readonly effects: readonly { readonly kind: string }[];
 }
 
+/** What is armed stays so where nothing changed but what was said. */
+const isWaitedOn = (before: object, { state, effects }: Stepped): boolean =>
+  before === state && effects.every(({ kind }) => kind === 'say');
+
 /** Every state that can be reached by these events, each entered with something that ends its wait. */
 function explore(begin: readonly Stepped[], step: (state: never, event: never) => Stepped) {
   const reached = new Set<string>();
@@ -104,7 +108,7 @@ function explore(begin: readonly Stepped[], step: (state: never, event: never) =
     reached.add(state.kind);
     for (const event of EVENTS) {
       const after = step(state as never, event as never);
-      if (after.state !== state || after.effects.length > 0) open.push(after);
+      if (!isWaitedOn(state, after)) open.push(after);
     }
   }
   return reached;
