@@ -36,6 +36,8 @@ export interface Admitted {
   discard(): Promise<void>;
   /** The migration goes on in another session. */
   passTo(asking: Asking): void;
+  /** The VM is on record: it counts there, and is no longer coming. */
+  arrived(): void;
   /** Ends the claim on the name and the place among the incoming, once; the guest stays. */
   release(): void;
 }
@@ -87,11 +89,16 @@ export class Admission {
     }
     const claim = this.#inventory.claim(name, 'NAME_TAKEN');
     const ramBytes = descriptor.regions.reduce((sum, region) => sum + region.bytes, 0);
+    let isComing = true;
     let released = false;
+    const arrived = () => {
+      if (isComing) this.#incoming.delete(name);
+      isComing = false;
+    };
     const release = () => {
       if (released) return;
       released = true;
-      this.#incoming.delete(name);
+      arrived();
       claim[Symbol.dispose]();
     };
     try {
@@ -112,7 +119,7 @@ export class Admission {
         await guest.destroy();
         await destroyVtpm(place);
       };
-      return { reservation: randomUUID(), guest, descriptor, discard, passTo, release };
+      return { reservation: randomUUID(), guest, descriptor, discard, passTo, arrived, release };
     } catch (thrown) {
       release();
       throw thrown;

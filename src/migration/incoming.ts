@@ -405,6 +405,7 @@ export class IncomingMigration implements Resumable {
       throw new MigError('NAME_TAKEN', `${descriptor.vmId} is here under another name`);
     }
     await store.write(prepared(this.#opened(), descriptor, effect, signature));
+    this.#admitted?.arrived();
     inventory.adopt(descriptor.name, guest);
   }
 

@@ -15,7 +15,7 @@ export interface Entry {
   readonly migration: MigrationRecord;
 }
 
-type Handover = Pick<Matter, 'subject' | 'transcriptDigest'>;
+type Handover = Omit<Matter, 'signedByPeer'>;
 
 /**
  * A turn is taken from the state before it, by the migration that led to that, or once more: a write
@@ -28,10 +28,11 @@ function turnsFrom({ vm, migration }: Entry, ...states: readonly VmRecord['state
   );
 }
 
-const handover = ({ subject: { vmId, epoch }, transcriptDigest }: Handover) => ({
+const handover = ({ subject: { vmId, epoch }, transcriptDigest, final }: Handover) => ({
   vmId,
   epoch,
   transcriptDigest,
+  ...(final === undefined ? {} : { final }),
 });
 
 /** The subject of a migration whose handover has begun. */

@@ -47,6 +47,17 @@ export const deletionSchema = z.strictObject({
 });
 export type Deletion = z.infer<typeof deletionSchema>;
 
+/** What the source signed of all that it sent (statement.ts). */
+const signedFinal = {
+  transcriptDigest: digest,
+  stateBytes: count,
+  /** SHA-256 of every page in order, when the offer asked for it; else empty. */
+  memoryDigest: binary.refine((value) => [0, 32].includes(value.length)),
+  signature,
+};
+export const signedFinalSchema = z.strictObject(signedFinal);
+export type SignedFinal = z.infer<typeof signedFinalSchema>;
+
 const define = <T extends string, S extends z.core.$ZodShape>(type: T, shape: S) =>
   z.strictObject({ type: z.literal(type), ...shape });
 
@@ -117,19 +128,13 @@ export const MESSAGES = {
     tag: digest,
   }),
   ROUND_OK: define('ROUND_OK', { round }),
-  FINAL: define('FINAL', {
-    round,
-    transcriptDigest: digest,
-    stateBytes: count,
-    /** SHA-256 of every page in order, when the offer asked for it; else empty. */
-    memoryDigest: binary.refine((value) => [0, 32].includes(value.length)),
-    signature,
-  }),
+  FINAL: define('FINAL', { round, ...signedFinal }),
   DONE: define('DONE', { signature }),
 
   // Phase D: handover and deletion
   SURRENDER: define('SURRENDER', { signature }),
-  ACTIVATED: define('ACTIVATED', { signature }),
+  /** With what the source signed: one that did not surrender learns that it is its own doing. */
+  ACTIVATED: define('ACTIVATED', { final: signedFinalSchema.nullable(), signature }),
   DELETED: define('DELETED', { deletion: deletionSchema, signature }),
   // The first message of a link that a handover goes on with: which one. Words follow.
   RESOLVE: define('RESOLVE', { migrationId: migrationIdSchema }),

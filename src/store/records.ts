@@ -4,7 +4,7 @@
  */
 import { z } from 'zod';
 import { descriptorSchema } from '../protocol/descriptor.ts';
-import { deletionSchema } from '../protocol/messages.ts';
+import { deletionSchema, signedFinalSchema } from '../protocol/messages.ts';
 import { migrationIdSchema, nameSchema } from '../protocol/options.ts';
 
 const bytes = z.custom<Uint8Array>((value) => value instanceof Uint8Array);
@@ -43,7 +43,13 @@ export const migrationRecordSchema = z.strictObject({
   detail: z.string(),
   /** What a handover is about, from `prepared` or `surrendered` on: each word can be said again. */
   handover: z
-    .strictObject({ vmId: z.uuid(), epoch: z.number().int().min(1), transcriptDigest: bytes })
+    .strictObject({
+      vmId: z.uuid(),
+      epoch: z.number().int().min(1),
+      transcriptDigest: bytes,
+      /** D: what the source signed of all that it sent. */
+      final: signedFinalSchema.optional(),
+    })
     .optional(),
   /** An operator's statement, by which it was settled, that the other host was fenced. */
   fencing: z.strictObject({ operator: z.string(), atMs: z.number() }).optional(),

@@ -181,7 +181,7 @@ const LIES: Record<string, Lie> = {
     },
   },
   'activated before the token': sent(
-    { type: 'ACTIVATED', signature },
+    { type: 'ACTIVATED', final: null, signature },
     'MESSAGE_UNEXPECTED',
     reached.final,
   ),
@@ -226,9 +226,10 @@ void test('gone without a word, at every step before the surrender', async (t) =
 
 void test('after the surrender: kept, paused, in doubt', async (t) => {
   const lies: Record<string, (session: HostileSession) => object> = {
-    'a random activation': () => ({ type: 'ACTIVATED', signature }),
+    'a random activation': () => ({ type: 'ACTIVATED', final: null, signature }),
     'an activation of another epoch': (session) => ({
       type: 'ACTIVATED',
+      final: null,
       signature: session.sign(activatedStatement({ ...session.subject, epoch: 9 })),
     }),
     'an abort, too late': () => ({ type: 'ABORT', code: 'CANCELLED', detail: '', signature }),

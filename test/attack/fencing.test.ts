@@ -66,8 +66,9 @@ void test('after a statement of fencing both hosts are back', async (t) => {
     await made.a.call('vm.create', smallGuest(VM, { memoryBytes: 4 * MiB }));
     const migration = made.a.migrate(VM, 'host-b');
     const session = await destination.session();
-    await session.finished();
+    const { type: _type, round: _round, ...final } = await session.finished();
     const { subject } = session;
+    const itsOwn = { ...final, signature: new Uint8Array(64) };
     await session[Symbol.asyncDispose]();
     t.match(await migration, { outcome: 'failed' });
     const tell = async (word: Say) => {
@@ -76,12 +77,24 @@ void test('after a statement of fencing both hosts are back', async (t) => {
       link.say(word);
       return link.next();
     };
-    t.match(await tell(sayActivated(subject)), { type: 'ABORT' }, 'not while its own lives');
+    t.match(
+      await tell(sayActivated({ subject, final })),
+      { type: 'ABORT' },
+      'not while its own lives',
+    );
     await runsOn(t, made.a, VM);
     kill(`${made.get('host-a').memoryDir}/${VM}`);
     await eventually('lost', async () => (await made.a.show(VM)).state === 'lost');
-    t.match(await tell(sayActivated({ ...subject, epoch: 7 })), { type: 'ABORT' }, 'of no other');
-    t.match(await tell(sayActivated(subject)), { type: 'DELETED' });
+    const refused = {
+      'of no other epoch': { subject: { ...subject, epoch: 7 }, final },
+      'to nobody who was sent nothing': { subject },
+      'not on a word of its own making': { subject, final: itsOwn },
+      'not for what was not sent': { subject, final: { ...final, stateBytes: 1 } },
+    };
+    for (const [what, said] of Object.entries(refused)) {
+      t.match(await tell(sayActivated(said)), { type: 'ABORT' }, what);
+    }
+    t.match(await tell(sayActivated({ subject, final })), { type: 'DELETED' });
     t.match(await made.a.show(VM), { state: 'gone', movedTo: 'host-b' });
     await isClean(t, made, 'host-a', VM);
   });

@@ -38,8 +38,9 @@ void test('a source in doubt believes nothing but its destination', async (t) =>
     },
     'the abort of another migration': (link) => link.say(destinationAborted(OTHER)),
     'an abort of the source’s': (link) => link.say(sourceAborted(migrationId)),
-    'an unsigned activation': (link) => link.send({ type: 'ACTIVATED', signature }),
-    'an activation of another epoch': (link) => link.say(sayActivated({ ...subject, epoch: 9 })),
+    'an unsigned activation': (link) => link.send({ type: 'ACTIVATED', final: null, signature }),
+    'an activation of another epoch': (link) =>
+      link.say(sayActivated({ subject: { ...subject, epoch: 9 } })),
     'a receipt for another transcript': (link) =>
       link.say(sayReceipt(matterOf(subject, randomBytes(48)))),
     'a deletion': (link) =>
@@ -79,14 +80,14 @@ void test('a source in doubt believes nothing but its destination', async (t) =>
       link.send({ type: 'RESOLVE', migrationId });
       link.say(sayReceipt(matterOf(subject, digest)));
       await link.expect('SURRENDER');
-      link.say(sayActivated(subject));
+      link.say(sayActivated({ subject }));
       const { deletion } = await link.expect('DELETED');
       t.equal(deletion.filesDestroyed, 2);
       await settles(t, it, { state: 'gone', outcome: 'completed', code: null });
       await isClean(t, it.cluster, 'host-a', VM);
       const again = await HostileLink.connect(it.cluster, 'host-b', 'host-a');
       again.send({ type: 'RESOLVE', migrationId });
-      again.say(sayActivated(subject));
+      again.say(sayActivated({ subject }));
       t.same((await again.expect('DELETED')).deletion, deletion, 'said again, the same');
     },
   );

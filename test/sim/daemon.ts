@@ -322,8 +322,8 @@ export class Daemon implements Party {
   #matterOf(migrationId: string) {
     const { from, to, handover } = this.migrationOf(migrationId);
     if (handover === undefined) throw new Error('a handover without its record');
-    const { vmId, epoch, transcriptDigest } = handover;
-    return { subject: { migrationId, vmId, epoch, from, to }, transcriptDigest };
+    const { vmId, epoch, transcriptDigest, final } = handover;
+    return { subject: { migrationId, vmId, epoch, from, to }, transcriptDigest, final };
   }
 
   #begun(handover: HandoverUnderWay, migrationId: string): HandoverUnderWay {

@@ -3,7 +3,7 @@ import { EARLY_WORDS_MAX, HANDOVER_WORD_MS_MAX } from '../../src/base/limits.ts'
 import { lastWord } from '../../src/migration/handover/last-word.ts';
 import { sayDeleted, type Say } from '../../src/protocol/handover/matter.ts';
 import type { Message, MessageOf } from '../../src/protocol/messages.ts';
-import { activatedStatement, type Subject } from '../../src/protocol/statement.ts';
+import { activatedStatement, finalStatement, type Subject } from '../../src/protocol/statement.ts';
 import type { MigrationRecord } from '../../src/store/records.ts';
 import type { Daemon } from './daemon.ts';
 import { migrationIn } from './disk.ts';
@@ -85,7 +85,7 @@ function concede(
   daemon: Daemon,
   link: End,
   record: MigrationRecord,
-  { signature: activation }: MessageOf<'ACTIVATED'>,
+  { final, signature: activation }: MessageOf<'ACTIVATED'>,
   refuse: () => void,
   agree: (say: Say) => void,
 ): void {
@@ -101,12 +101,22 @@ function concede(
     refuse();
     return;
   }
+  if (final === null) {
+    refuse();
+    return;
+  }
+  const { transcriptDigest, stateBytes, memoryDigest } = final;
+  const sent = finalStatement(subject, transcriptDigest, stateBytes, memoryDigest);
+  if (!isSignedBy(daemon.name, sent, final.signature)) {
+    refuse();
+    return;
+  }
   const release = daemon.claim();
   const said = sayDeleted(subject, DELETION);
   const { statement } = said;
   const signature = sign(daemon.name, statement);
   const proof = { activation, facts: DELETION, statement, signature };
-  const about = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest: new Uint8Array(4) };
+  const about = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest };
   const change = daemon.build.journal.gone(
     {
       vm: { ...vm, state: 'surrendered', migrationId },

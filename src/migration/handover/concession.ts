@@ -1,12 +1,13 @@
 /**
  * The destination runs a VM that this host never surrendered: an operator stated that we were off. Where
  * our guest is gone nothing can run that epoch here any more, and what is left of it is destroyed in
- * order; where it lives, the statement was wrong, and neither host can mend that.
+ * order; where it lives, the statement was wrong, and neither host can mend that. It must show what we
+ * signed of all that we sent: who never held the VM has no say about ours.
  */
-import { sign, verify } from 'node:crypto';
+import { createPublicKey, sign, verify, type KeyObject } from 'node:crypto';
 import { sayDeleted, type Say } from '../../protocol/handover/matter.ts';
-import type { MessageOf } from '../../protocol/messages.ts';
-import { activatedStatement, type Subject } from '../../protocol/statement.ts';
+import type { MessageOf, SignedFinal } from '../../protocol/messages.ts';
+import { activatedStatement, finalStatement, type Subject } from '../../protocol/statement.ts';
 import type { MigrationRecord } from '../../store/records.ts';
 import type { Conversation } from '../conversation.ts';
 import { gone } from '../journal.ts';
@@ -18,7 +19,7 @@ export async function concede(
   parts: ReceptionParts,
   link: Conversation,
   record: MigrationRecord,
-  { signature: activation }: MessageOf<'ACTIVATED'>,
+  { final, signature: activation }: MessageOf<'ACTIVATED'>,
 ): Promise<Say | undefined> {
   const { store, inventory, hostKey } = parts;
   if (record.direction !== 'outgoing' || record.state !== 'aborted') return undefined;
@@ -28,6 +29,7 @@ export async function concede(
   // A VM that was taken back, or went on since, has another epoch: that activation is not of it.
   const subject: Subject = { migrationId, vmId: vm.vmId, epoch: vm.epoch, from, to };
   if (!verify(null, activatedStatement(subject), link.peer.publicKey, activation)) return undefined;
+  if (final === null || !isOurWord(subject, final, createPublicKey(hostKey()))) return undefined;
   if (inventory.isClaimed(vm.name)) return undefined;
   using _claim = inventory.claim(vm.name, 'VM_MIGRATING');
   if ((await inventory.find(vm.name)) !== 'gone') return undefined;
@@ -35,10 +37,17 @@ export async function concede(
   const say = sayDeleted(subject, facts);
   const { statement } = say;
   const proof = { activation, facts, statement, signature: sign(null, statement, hostKey()) };
-  const handover = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest: new Uint8Array(48) };
+  const { vmId, epoch } = vm;
+  const handover = { vmId, epoch, transcriptDigest: final.transcriptDigest };
   // As if it had been surrendered: that step is left out, not another one taken.
   const surrendered = { ...vm, state: 'surrendered', migrationId } as const;
   const change = gone({ vm: surrendered, migration: { ...record, handover } }, proof);
   await writeAtLast(parts, () => change);
   return say;
 }
+
+const isOurWord = (subject: Subject, final: SignedFinal, ourKey: KeyObject): boolean => {
+  const { transcriptDigest, stateBytes, memoryDigest, signature } = final;
+  const statement = finalStatement(subject, transcriptDigest, stateBytes, memoryDigest);
+  return verify(null, statement, ourKey, signature);
+};

@@ -108,7 +108,7 @@ export class Handover<
   #isOverdue = false;
 
   constructor(ports: HandoverPorts, side: Side<State, Work, Done>, about: About) {
-    const { subject, transcriptDigest, link, observe, doubted } = about;
+    const { subject, transcriptDigest, final, link, observe, doubted } = about;
     this.#ports = ports;
     this.#side = side;
     this.#migrationId = subject.migrationId;
@@ -121,6 +121,7 @@ export class Handover<
     const matter: Matter = {
       subject,
       transcriptDigest,
+      final,
       signedByPeer: (statement, signature) => {
         const key = this.#link?.peer.publicKey;
         return key !== undefined && verify(null, statement, key, signature);

@@ -211,12 +211,13 @@ export class Handovers {
     if (record?.handover === undefined || subject === undefined) {
       throw new MigError('INTERNAL', 'a handover without its record');
     }
-    const { transcriptDigest } = record.handover;
+    const { transcriptDigest, final } = record.handover;
     const other = record.direction === 'outgoing' ? record.to : record.from;
     const handover = make(
       {
         subject,
         transcriptDigest,
+        final,
         link,
         observe,
         doubted: (cause) => this.#parts.doubted(record, cause),

@@ -13,5 +13,5 @@ export function lastWord(record: MigrationRecord): Say | undefined {
   }
   if (subject === undefined) return undefined;
   if (state === 'gone' && deletion !== undefined) return sayDeleted(subject, deletion.facts);
-  return state === 'active' ? sayActivated(subject) : undefined;
+  return state === 'active' ? sayActivated({ subject, final: record.handover?.final }) : undefined;
 }

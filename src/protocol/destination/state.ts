@@ -13,7 +13,7 @@
  */
 import type { Code } from '../codes.ts';
 import type { Rules } from '../machine.ts';
-import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
+import type { Evidence, Message, MessageOf, MessageType, SignedFinal } from '../messages.ts';
 import type { SuiteName } from '../options.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
@@ -56,7 +56,7 @@ interface Sealed extends Opened {
 
 /** What the source says of a round; compared with what arrived. */
 export type RoundEnd = Omit<MessageOf<'ROUND_END'>, 'type'>;
-export type Final = Omit<MessageOf<'FINAL'>, 'type' | 'signature'>;
+export type Final = Omit<MessageOf<'FINAL'>, 'type'>;
 
 export type State =
   | ({ readonly kind: 'AwaitingHello' } & Base)
@@ -167,6 +167,7 @@ export type Effect =
       readonly kind: 'prepare';
       readonly subject: Subject;
       readonly transcriptDigest: Uint8Array;
+      readonly final: SignedFinal;
       readonly statement: Uint8Array;
     }
   /** The handover's machine takes it from here, on this session's connection. */

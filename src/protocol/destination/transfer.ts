@@ -151,6 +151,12 @@ export const transfer: DestinationRules<
               kind: 'prepare',
               subject,
               transcriptDigest,
+              final: {
+                transcriptDigest,
+                stateBytes,
+                memoryDigest: final.memoryDigest,
+                signature: final.signature,
+              },
               statement: receiptStatement(subject, transcriptDigest),
             },
           ],

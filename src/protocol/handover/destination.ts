@@ -106,7 +106,7 @@ const discard = (matter: Matter, code: Code): Next => ({
 
 const announce = ({ matter }: Of): Next => ({
   state: { kind: 'AwaitingDeletion', matter },
-  effects: [sayActivated(matter.subject), { kind: 'arm' }],
+  effects: [sayActivated(matter), { kind: 'arm' }],
 });
 
 /** Asked for again later, as long as it takes; the VM runs meanwhile. */

@@ -4,7 +4,7 @@
  * and after a crash. So its states need no connection; a *link* is one that happens to be there.
  */
 import type { Code } from '../codes.ts';
-import type { Deletion, MessageOf } from '../messages.ts';
+import type { Deletion, MessageOf, SignedFinal } from '../messages.ts';
 import {
   abortStatement,
   activatedStatement,
@@ -18,6 +18,8 @@ import {
 export interface Matter {
   readonly subject: Subject;
   readonly transcriptDigest: Uint8Array;
+  /** D: what the source signed of all that it sent. */
+  readonly final?: SignedFinal | undefined;
   /** Whether `signature` over `statement` is the other host's. */
   readonly signedByPeer: (statement: Uint8Array, signature: Uint8Array) => boolean;
 }
@@ -54,9 +56,9 @@ export const sayReceipt = ({ subject, transcriptDigest }: Matter): Say => ({
 });
 
 /** D, active: "it runs here". */
-export const sayActivated = (subject: Subject): Say => ({
+export const sayActivated = ({ subject, final }: Pick<Matter, 'subject' | 'final'>): Say => ({
   kind: 'say',
-  message: { type: 'ACTIVATED' },
+  message: { type: 'ACTIVATED', final: final ?? null },
   statement: activatedStatement(subject),
 });
 

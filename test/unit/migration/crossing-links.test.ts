@@ -112,6 +112,7 @@ for (const [what, end] of Object.entries(ENDS)) {
     t.notOk(theirs.isClosed, 'what is said there is heard');
     theirs.listener?.message({
       type: 'ACTIVATED',
+      final: null,
       signature: signed(activatedStatement(subject)),
     });
     t.same(works, ['deleteGuest']);

@@ -80,7 +80,7 @@ export const MESSAGE_SAMPLES: readonly Message[] = [
   },
   { type: 'DONE', signature: fill(64) },
   { type: 'SURRENDER', signature: fill(64) },
-  { type: 'ACTIVATED', signature: fill(64) },
+  { type: 'ACTIVATED', final: null, signature: fill(64) },
   {
     type: 'DELETED',
     deletion: { stateDigest: fill(48), filesDestroyed: 2, bytesOverwritten: 5000 },

@@ -73,7 +73,7 @@ export const DESTINATION_SAYS = {
   },
   activated: {
     kind: 'ACTIVATED',
-    message: { type: 'ACTIVATED', signature: activatedStatement(SUBJECT) },
+    message: { type: 'ACTIVATED', final: null, signature: activatedStatement(SUBJECT) },
   },
   abort: abort('destination', 'STATE_LOST'),
 } satisfies Record<string, Word>;
