@@ -7,6 +7,9 @@ import type { Clock, Random } from '../base/ports.ts';
 import type { GuestDriver, VmSpec } from '../guest/driver.ts';
 import { Admission } from '../migration/admission.ts';
 import type { Appraiser } from '../migration/appraiser.ts';
+import { aborted } from '../migration/journal.ts';
+import { writeAtLast } from '../migration/write-at-last.ts';
+import type { MigrationDuty } from '../migration/recovery.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
 import { HandoverCosts } from '../migration/handover-costs.ts';
@@ -183,9 +186,12 @@ export class Host {
     return incoming;
   }
 
-  /** Goes on with the handovers that the last daemon left. */
-  recover(migrations: readonly MigrationRecord[]): void {
-    for (const migration of migrations) this.#handovers.recover(migration);
+  /** Ends what the last daemon left under way, and goes on with its handovers. */
+  recover(owed: readonly MigrationDuty[]): void {
+    for (const { kind, migration } of owed) {
+      if (kind === 'handOver') this.#handovers.recover(migration);
+      else void writeAtLast(this.#parts, () => aborted(migration, 'DAEMON_STOPPED', ''));
+    }
   }
 
   /** Another host wants to settle a handover. */

@@ -42,7 +42,8 @@ async function run(config: Config): Promise<void> {
   makeOwnFolder(config.stateDir);
   makeMemoryFolder(config.memoryDir);
   const lock = new FileLock(path.join(config.stateDir, 'lock'));
-  const store = openStore(config.stateDir);
+  const vms = foldersIn(path.join(config.stateDir, 'vms'));
+  const store = openStore(config.stateDir, { isKnown: vms.length > 0 });
   const place = (name: string): VmPlace => ({
     name,
     memoryDir: path.join(config.memoryDir, name),
@@ -51,7 +52,7 @@ async function run(config: Config): Promise<void> {
   // A host that only sends makes no guest in a hurry.
   const driver = new RamDriver({ keepSpare: config.role !== 'source' });
   const inventory = new Inventory(store, driver, place);
-  const handovers = await inventory.recover(foldersIn(path.join(config.stateDir, 'vms')));
+  const owed = await inventory.recover(vms);
   const threads = new Threads(SPARE_THREADS);
   const host = new Host({
     config,
@@ -70,7 +71,7 @@ async function run(config: Config): Promise<void> {
       log[level]({ migration: migrationId, vm, outcome, code, detail }, 'handover settled');
     },
   });
-  host.recover(handovers);
+  host.recover(owed);
   host.events.listen((event) => {
     const { migrationId, ...rest } = event;
     if (event.event === 'progress') return;

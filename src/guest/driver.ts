@@ -127,10 +127,17 @@ export interface GuestDriver {
   close(): Promise<void>;
 }
 
-/** Destroys a vTPM's files and what else of the VM is on disk; the facts go into the certificate. */
-export async function destroyVtpm(place: VmPlace): Promise<Deletion> {
-  const atRest = new VtpmAtRest(vtpmPath(place), { bytes: (count) => randomBytes(count) });
-  const { stateDigest, filesDestroyed, bytesOverwritten } = await atRest.destroy();
+const atRestIn = (place: VmPlace) =>
+  new VtpmAtRest(vtpmPath(place), { bytes: (count) => randomBytes(count) });
+
+/** What of a vTPM `destroyVtpm` would destroy: the facts for the certificate. */
+export function inspectVtpm(place: VmPlace): Deletion {
+  const { stateDigest, ...sizes } = atRestIn(place).inspect();
+  return { stateDigest: stateDigest ?? new Uint8Array(0), ...sizes };
+}
+
+/** Destroys a vTPM's files and what else of the VM is on disk. */
+export async function destroyVtpm(place: VmPlace): Promise<void> {
+  await atRestIn(place).destroy();
   await rm(place.stateDir, { recursive: true, force: true });
-  return { stateDigest: stateDigest ?? new Uint8Array(0), filesDestroyed, bytesOverwritten };
 }

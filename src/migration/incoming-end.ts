@@ -4,7 +4,7 @@ import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
 import { outcomeOf } from '../protocol/session.ts';
 import type { MigrationRecord, RecordStore } from '../store/records.ts';
-import type { HandoverUnderWay, Settlement } from './handover/handover.ts';
+import { textOf, type HandoverUnderWay, type Settlement } from './handover/handover.ts';
 import { aborted, discarded } from './journal.ts';
 import { writeAtLast } from './write-at-last.ts';
 
@@ -45,13 +45,13 @@ export async function recordGivenUp(
   }
 }
 
-/** `settled` is undefined while the source's word is missing. */
+/** `settled` is undefined while something is waited for. */
 export function endOf(
-  { state, cause }: HandoverUnderWay,
+  { isDecided, cause }: HandoverUnderWay,
   settled: Settlement | undefined,
 ): Omit<IncomingResult, 'migrationId' | 'vm'> {
-  if (state === 'InDoubt') {
-    return { outcome: 'in-doubt', code: 'IN_DOUBT', detail: (settled ?? cause)?.detail ?? '' };
+  if (settled === undefined && !isDecided) {
+    return { outcome: 'in-doubt', code: 'IN_DOUBT', detail: textOf(cause) };
   }
   const { outcome, code = null, detail = '' } = settled ?? {};
   const isAborted = outcome === 'aborted' && code !== null;

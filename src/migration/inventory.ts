@@ -4,12 +4,11 @@
  */
 import { rm } from 'node:fs/promises';
 import type { Guest, GuestDriver, VmPlace, VmSpec } from '../guest/driver.ts';
-import { destroyVtpm } from '../guest/driver.ts';
+import { destroyVtpm, inspectVtpm } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { Deletion } from '../protocol/messages.ts';
-import type { MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
-import { aborted } from './journal.ts';
-import { dutiesOf } from './recovery.ts';
+import type { RecordStore, VmRecord } from '../store/records.ts';
+import { dutiesOf, type MigrationDuty } from './recovery.ts';
 
 /** A VM of ours with its guest, if that is alive. */
 export interface Held {
@@ -38,32 +37,24 @@ export class Inventory {
 
   /**
    * Finds the guests again that outlived the last daemon, ends what it had begun and nobody waits
-   * for, and clears away what is in the folders of `names` and no record knows. Returns the
-   * migrations whose handover is to go on.
+   * for, and clears away what is in the folders of `names` and no record knows. Returns what it
+   * owes to migrations.
    */
-  async recover(names: readonly string[]): Promise<MigrationRecord[]> {
+  async recover(names: readonly string[]): Promise<MigrationDuty[]> {
     const known = this.#store.vms().filter(({ state }) => state !== 'gone');
     await Promise.all(known.map(({ name }) => this.find(name)));
-    const handovers: MigrationRecord[] = [];
+    const owed: MigrationDuty[] = [];
     const stands = ({ name }: VmRecord) => isHeld(this.#guests.get(name));
     for (const duty of dutiesOf(known, this.#store.migrations(), stands)) {
-      switch (duty.kind) {
-        case 'abort':
-          await this.#store.write(aborted(duty.migration, 'DAEMON_STOPPED', ''));
-          break;
-        case 'resume':
-          await this.letRun(duty.vm.name);
-          break;
-        case 'handOver':
-          handovers.push(duty.migration);
-      }
+      if (duty.kind === 'resume') await this.letRun(duty.vm.name);
+      else owed.push(duty);
     }
     for (const vm of known) void this.#seek(vm).catch(() => undefined);
     for (const name of names) {
       // What lives and does not answer is let be; the next daemon sees to it.
       if (!this.has(name) && (await this.find(name)) !== 'unreachable') await this.destroy(name);
     }
-    return handovers;
+    return owed;
   }
 
   find(name: string): Promise<Found> {
@@ -122,14 +113,19 @@ export class Inventory {
    * Ends and removes whatever of a VM is here, whoever left it and in whatever state: guest, memory,
    * vTPM. Idempotent. Throws GUEST_SILENT while a process lives that does not answer.
    */
-  async destroy(name: string): Promise<Deletion> {
+  async destroy(name: string): Promise<void> {
     const place = this.#place(name);
     const guest = await this.find(name);
     if (guest === 'unreachable') throw new MigError('GUEST_SILENT', name);
     if (guest !== 'gone') await guest.destroy();
     this.#guests.delete(name);
     await rm(place.memoryDir, { recursive: true, force: true });
-    return destroyVtpm(place);
+    await destroyVtpm(place);
+  }
+
+  /** What there is of its vTPM to destroy. */
+  inspectVtpm(name: string): Deletion {
+    return inspectVtpm(this.#place(name));
   }
 
   list(): Held[] {

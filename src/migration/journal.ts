@@ -60,6 +60,13 @@ export const surrendered = (
   migration: { ...migration, state: 'surrendered', handover: handover(about), ...words },
 });
 
+/** S: the destination said that it runs there; what is about to be destroyed here. */
+export const deleting = (
+  migration: MigrationRecord,
+  activation: Uint8Array,
+  destroying: Deletion,
+): Change => ({ migration: { ...migration, activation, destroying } });
+
 /** S: it runs elsewhere; nothing of it is left here. */
 export const gone = (
   { vm, migration }: Entry,
@@ -72,10 +79,11 @@ export const gone = (
 ): Change => {
   turnsFrom({ vm, migration }, 'surrendered', 'gone');
   const { activation, ...deletion } = proof;
+  const { destroying: _, ...begun } = migration;
   return {
     vm: { ...vm, state: 'gone', migrationId: migration.migrationId, movedTo: migration.to },
     migration: {
-      ...migration,
+      ...begun,
       ...retold(migration, { outcome: 'completed', code: null, detail: '' }),
       state: 'gone',
       code: null,

@@ -18,13 +18,12 @@ import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
-import type { Cause } from '../protocol/handover/matter.ts';
 import type { Change, MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
 import type { Handovers } from './handover/handovers.ts';
-import type { Settlement } from './handover/handover.ts';
+import { textOf, type HandoverUnderWay, type Settlement } from './handover/handover.ts';
 import type { Inventory } from './inventory.ts';
 import { aborted, surrendered } from './journal.ts';
 import { Outage } from './outage.ts';
@@ -335,7 +334,7 @@ export class OutgoingMigration {
       handover.settled,
       handover.unanswered.then((): undefined => undefined),
     ]);
-    this.#conclude(endOf(settled, handover.cause));
+    this.#conclude(endOf(handover, settled));
   }
 
   /** The name is free when the end is on disk, which may take longer than this. */
@@ -357,10 +356,7 @@ export class OutgoingMigration {
 
   #writeAborted(code: Code, detail: string): Promise<void> {
     const { store } = this.#ports;
-    const change = () => ({
-      vm: this.#vm,
-      ...aborted(store.migration(this.migrationId) ?? this.#record, code, detail),
-    });
+    const change = () => aborted(store.migration(this.migrationId) ?? this.#record, code, detail);
     // What is not even on record as begun owes nobody an end.
     return store.migration(this.migrationId) === undefined
       ? store.write(change()).catch(() => undefined)
@@ -429,11 +425,13 @@ export class OutgoingMigration {
 
 type End = Pick<MigrationResult, 'outcome' | 'code' | 'detail'>;
 
-/** What the operator is told of a handover; `settled` is undefined while it is in doubt. */
-function endOf(settled: Settlement | undefined, cause: Cause | undefined): End {
+/** What the operator is told of a handover; `settled` is undefined while something is waited for. */
+function endOf({ isDecided, cause }: HandoverUnderWay, settled: Settlement | undefined): End {
   if (settled === undefined) {
-    const detail = cause === undefined ? '' : `${cause.code} ${cause.detail}`.trim();
-    return { outcome: 'in-doubt', code: 'IN_DOUBT', detail };
+    const detail = textOf(cause);
+    return isDecided
+      ? { outcome: 'completed', code: null, detail }
+      : { outcome: 'in-doubt', code: 'IN_DOUBT', detail };
   }
   const { outcome, code, detail } = settled;
   return { outcome: outcome === 'gone' ? 'completed' : 'failed', code, detail };

@@ -1,6 +1,6 @@
 /**
  * What a daemon owes when it starts, by its durable records alone: pure, so that the simulation
- * recovers by the same rules. To be done in the order given.
+ * recovers by the same rules. To be done in the order given: no guest waits for a disk.
  */
 import type { MigrationRecord, VmRecord } from '../store/records.ts';
 
@@ -12,11 +12,17 @@ export type Duty =
   /** Its handover goes on from the record. */
   | { readonly kind: 'handOver'; readonly migration: MigrationRecord };
 
+export type MigrationDuty = Exclude<Duty, { readonly kind: 'resume' }>;
+
 /** Whether the other host's word is still owed to a migration. */
-export const isUnsettled = ({ state, direction, deletion }: MigrationRecord): boolean =>
+export const isUnsettled = ({ state, direction, handover, deletion }: MigrationRecord): boolean =>
   state === 'surrendered' ||
   state === 'prepared' ||
-  (direction === 'incoming' && state === 'active' && deletion === undefined);
+  // Without what it is about (records of version 1) nobody can be asked.
+  (direction === 'incoming' &&
+    state === 'active' &&
+    handover !== undefined &&
+    deletion === undefined);
 
 /**
  * `stands`: whether a VM's guest lives and stands still because of a migration (held, or come here
@@ -28,12 +34,12 @@ export function dutiesOf(
   stands: (vm: VmRecord) => boolean,
 ): Duty[] {
   return [
-    ...migrations
-      .filter(({ state }) => state === 'started')
-      .map((migration): Duty => ({ kind: 'abort', migration })),
     ...vms
       .filter((vm) => vm.state === 'active' && stands(vm))
       .map((vm): Duty => ({ kind: 'resume', vm })),
+    ...migrations
+      .filter(({ state }) => state === 'started')
+      .map((migration): Duty => ({ kind: 'abort', migration })),
     ...migrations.filter(isUnsettled).map((migration): Duty => ({ kind: 'handOver', migration })),
   ];
 }

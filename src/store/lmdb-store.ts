@@ -29,11 +29,17 @@ const versionSchema = z.number().int().min(1).default(1);
 const TABLES = ['meta', 'vms', 'epochs', 'migrations', 'order'] as const;
 type Records = Tables<(typeof TABLES)[number]>;
 
-/** Opens, or makes, the store in `directory`. Throws STORE_FAILED. */
-export function openStore(directory: string): RecordStore {
+/**
+ * Opens the store in `directory`, or makes it; where it `isKnown` that there were records, none are a
+ * loss and not a beginning. Throws STORE_FAILED.
+ */
+export function openStore(
+  directory: string,
+  { isKnown = false }: { readonly isKnown?: boolean } = {},
+): RecordStore {
   try {
     mkdirSync(directory, { recursive: true, mode: 0o700 });
-    return new LmdbStore(path.join(directory, 'records.lmdb'));
+    return new LmdbStore(path.join(directory, 'records.lmdb'), isKnown);
   } catch (thrown) {
     throw MigError.from(thrown, 'STORE_FAILED');
   }
@@ -42,9 +48,12 @@ export function openStore(directory: string): RecordStore {
 class LmdbStore implements RecordStore {
   readonly #environment: Environment<(typeof TABLES)[number]>;
 
-  constructor(file: string) {
+  constructor(file: string, isKnown: boolean) {
     this.#environment = new Environment(file, TABLES);
     try {
+      const isNew = !this.#tables.meta.doesExist('version');
+      if (isNew && isKnown)
+        throw new MigError('STORE_FAILED', 'VMs are here, and no records of them');
       this.#migrate();
     } catch (thrown) {
       this.#environment.close();

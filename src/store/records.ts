@@ -57,6 +57,8 @@ export const migrationRecordSchema = z.strictObject({
   receipt: bytes.optional(),
   token: bytes.optional(),
   activation: bytes.optional(),
+  /** S: what there was when its destruction began; until that is recorded as done. */
+  destroying: deletionSchema.optional(),
   deletion: z
     .strictObject({ facts: deletionSchema, statement: bytes, signature: bytes })
     .optional(),

@@ -13,6 +13,7 @@ import { dirname, join } from 'node:path';
 import type { Random } from '../base/ports.ts';
 import { MigError } from '../protocol/error.ts';
 import {
+  fileBytes,
   overwrite,
   PRIVATE_DIRECTORY_MODE,
   readStart,
@@ -42,7 +43,7 @@ const FILES = [KEY, STATE, STATE_TEMP] as const;
 export interface VtpmDestruction {
   /** SHA-384 of the sealed state file as it was; null if there was none (any more). */
   readonly stateDigest: Uint8Array | null;
-  /** Files overwritten and unlinked by this call. */
+  /** Files to overwrite and unlink, or done so by that call. */
   readonly filesDestroyed: number;
   readonly bytesOverwritten: number;
 }
@@ -98,6 +99,20 @@ export class VtpmAtRest {
     return this.#perform('load', () => {
       const sealed = readStart(this.#file(STATE), SEALED_BYTES_MAX + 1);
       return this.#withKey((key) => open(sealed, key));
+    });
+  }
+
+  /** What `destroy` would find. */
+  inspect(): VtpmDestruction {
+    return this.#perform('inspect', () => {
+      const sizes = FILES.map((name) => fileBytes(this.#file(name))).filter(
+        (bytes) => bytes !== null,
+      );
+      return {
+        stateDigest: this.#stateDigest(),
+        filesDestroyed: sizes.length,
+        bytesOverwritten: sizes.reduce((sum, bytes) => sum + bytes, 0),
+      };
     });
   }
 

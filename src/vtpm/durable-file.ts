@@ -6,7 +6,16 @@
  * Reads and writes block, because they lie in the guest's downtime, where each turn through the
  * thread pool is longer than the call; overwriting happens in the daemon, which must not block.
  */
-import { closeSync, constants, fstatSync, fsyncSync, openSync, readSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  readSync,
+  writeSync,
+} from 'node:fs';
 import { lstat, open, type FileHandle } from 'node:fs/promises';
 import type { Random } from '../base/ports.ts';
 
@@ -52,6 +61,12 @@ export const syncDirectory = (path: string): void => withFile(path, O_RDONLY, fs
 export async function settleDirectory(path: string): Promise<void> {
   await using directory = await open(path, O_RDONLY);
   await directory.sync();
+}
+
+/** The size of a regular file; null if there is no such file. */
+export function fileBytes(path: string): number | null {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  return found?.isFile() === true ? found.size : null;
 }
 
 /**

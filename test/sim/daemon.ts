@@ -6,7 +6,7 @@ import type { Clock, Random } from '../../src/base/ports.ts';
 import { isUnsettled, type Duty } from '../../src/migration/recovery.ts';
 import type { Code } from '../../src/protocol/codes.ts';
 import type { Step } from '../../src/protocol/machine.ts';
-import type { Message, MessageOf } from '../../src/protocol/messages.ts';
+import type { Deletion, Message, MessageOf } from '../../src/protocol/messages.ts';
 import type { Change, MigrationRecord, VmRecord } from '../../src/store/records.ts';
 import type { Build } from './build.ts';
 import { migrationIn } from './disk.ts';
@@ -17,6 +17,7 @@ import type { Guest, Machine } from './machine.ts';
 import type { End, Network, Party, Path } from './network.ts';
 import { Outgoing } from './outgoing.ts';
 import { receiveHandover } from './reception.ts';
+import { DELETION, NOTHING_DELETED } from './samples.ts';
 import { destinationSide, sourceSide } from './sides.ts';
 import { sign, type HostName } from './signature.ts';
 import type { Owner } from './time.ts';
@@ -129,9 +130,15 @@ export class Daemon implements Party {
       else this.world.crash(this.machine);
     };
     switch (duty.kind) {
-      case 'abort':
-        this.write(this.build.journal.aborted(duty.migration, 'DAEMON_STOPPED', ''), next);
+      case 'abort': {
+        const change = this.build.journal.aborted(duty.migration, 'DAEMON_STOPPED', '');
+        this.writeAtLast(
+          () => change,
+          () => undefined,
+        );
+        this.#perform(rest, handovers);
         return;
+      }
       case 'resume':
         this.letRun(next);
         return;
@@ -274,6 +281,23 @@ export class Daemon implements Party {
       this.#clear();
       done(true);
     });
+  }
+
+  /** As src/migration/handover/deletion.ts; `done` hears nothing where it could not be done. */
+  destroyForGood(
+    migrationId: string,
+    activation: Uint8Array,
+    done: (facts: Deletion | undefined) => void,
+  ): void {
+    const migration = this.migrationOf(migrationId);
+    const facts = migration.destroying ?? (this.machine.hasVtpm ? DELETION : NOTHING_DELETED);
+    const destroy = () => this.destroy((isDestroyed) => done(isDestroyed ? facts : undefined));
+    const recorded = (isWritten: boolean) => {
+      if (isWritten) destroy();
+      else done(undefined);
+    };
+    if (migration.destroying !== undefined) this.confirm(recorded);
+    else this.write(this.build.journal.deleting(migration, activation, facts), recorded);
   }
 
   /** Ends a guest that was admitted, with all that was received. */

@@ -108,6 +108,10 @@ export class Facts {
       this.break('it surrenders what it said that it kept');
     }
     if (type === 'ABORT' && record?.direction === 'outgoing') this.#kept.add(migrationId);
+    const { filesDestroyed = 0 } = record?.deletion?.facts ?? {};
+    if (type === 'DELETED' && filesDestroyed === 0) {
+      this.break('one vTPM: a certificate that none was destroyed');
+    }
     if (type === 'ACTIVATED') this.#activated.add(migrationId);
     if (type === 'ABORT' && record?.direction === 'incoming') this.#givenUp.add(migrationId);
   }

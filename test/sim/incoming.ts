@@ -149,7 +149,7 @@ export class Incoming implements Session {
         this.#link.send(effect.message);
         return undefined;
       case 'sendSigned':
-        this.#daemon.say(this.#link, effect.message, effect.statement, this.migrationId);
+        this.#sendSigned(effect);
         return undefined;
       case 'arm':
         this.#deadline.arm(DEADLINE_MS[effect.deadline]);
@@ -196,6 +196,13 @@ export class Incoming implements Session {
       case 'deriveKeys':
         return undefined;
     }
+  }
+
+  /** Not for a migration of others, nor for one that it has not taken over. */
+  #sendSigned({ message, statement }: Extract<Effect, { kind: 'sendSigned' }>): void {
+    const isOurs = this.#record !== undefined && (!this.#isNext || this.#admitted !== undefined);
+    if (isOurs) this.#daemon.say(this.#link, message, statement, this.migrationId);
+    else this.#link.send({ ...message, signature: NONCE });
   }
 
   #later(work: () => Event | undefined): undefined {

@@ -66,7 +66,10 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
     state.kind === 'AwaitingActivated' && event.kind === 'DONE'
       ? {
           state: { kind: 'Deleting', matter: state.matter, activation: event.message.signature },
-          effects: [{ kind: 'disarm' }, { kind: 'deleteGuest' }],
+          effects: [
+            { kind: 'disarm' },
+            { kind: 'deleteGuest', activation: event.message.signature },
+          ],
         }
       : undefined,
   ),
@@ -150,6 +153,10 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
     ...BUILD,
     claimsAreOwned: false,
     awaitsFarewell: false,
+  },
+  'S destroys before what there was is on record': {
+    ...BUILD,
+    journal: { ...BUILD.journal, deleting: (migration) => ({ migration }) },
   },
   'a recovered source does not ask': {
     ...BUILD,

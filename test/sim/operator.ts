@@ -64,8 +64,10 @@ export class Operator {
       if (!this.#world.machines[otherThan(daemon.name)].isOff || daemon.isBusy) continue;
       this.#world.note(daemon.name, 'the operator states that the other host is fenced');
       for (const [migrationId, handover] of daemon.handovers) {
-        const isIncoming = daemon.recordOf(migrationId)?.direction === 'incoming';
-        // What is not here any more cannot be run here.
+        const { direction, destroying } = daemon.recordOf(migrationId) ?? {};
+        const isIncoming = direction === 'incoming';
+        // What is not here any more, or not for long, cannot be run here.
+        if (destroying !== undefined) continue;
         if (isIncoming || daemon.machine.guest !== undefined) handover.fence();
       }
     }

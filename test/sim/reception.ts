@@ -8,7 +8,6 @@ import type { MigrationRecord } from '../../src/store/records.ts';
 import type { Daemon } from './daemon.ts';
 import { migrationIn } from './disk.ts';
 import type { End } from './network.ts';
-import { DELETION } from './samples.ts';
 import { isSignedBy, sign } from './signature.ts';
 
 type Hear = (message: Message) => void;
@@ -112,27 +111,30 @@ function concede(
     return;
   }
   const release = daemon.claim();
-  const said = sayDeleted(subject, DELETION);
-  const { statement } = said;
-  const signature = sign(daemon.name, statement);
-  const proof = { activation, facts: DELETION, statement, signature };
   const about = { vmId: vm.vmId, epoch: vm.epoch, transcriptDigest };
-  const change = daemon.build.journal.gone(
-    {
-      vm: { ...vm, state: 'surrendered', migrationId },
-      migration: { ...record, handover: about },
-    },
-    proof,
-  );
-  const conceded = () => {
-    release();
-    agree(said);
-  };
-  daemon.destroy((isDestroyed) => {
-    if (isDestroyed) daemon.writeAtLast(() => change, conceded);
-    else {
+  daemon.destroyForGood(migrationId, activation, (facts) => {
+    if (facts === undefined) {
       release();
       link.close();
+      return;
     }
+    const said = sayDeleted(subject, facts);
+    const { statement } = said;
+    const signature = sign(daemon.name, statement);
+    const proof = { activation, facts, statement, signature };
+    const change = daemon.build.journal.gone(
+      {
+        vm: { ...vm, state: 'surrendered', migrationId },
+        migration: { ...record, handover: about },
+      },
+      proof,
+    );
+    daemon.writeAtLast(
+      () => change,
+      () => {
+        release();
+        agree(said);
+      },
+    );
   });
 }

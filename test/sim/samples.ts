@@ -24,6 +24,13 @@ export const SENT = { pages: 1024, zeroPages: 0, bytesSent: 4 << 20, tag: NONCE 
 /** What a source says that it destroyed. */
 export const DELETION = { stateDigest: NONCE, filesDestroyed: 2, bytesOverwritten: 10 };
 
+/** What it says where nothing was left. */
+export const NOTHING_DELETED = {
+  stateDigest: new Uint8Array(0),
+  filesDestroyed: 0,
+  bytesOverwritten: 0,
+};
+
 /** The transcript by which a guest's content was sent. */
 export function digestOf(content: number): Uint8Array {
   const digest = new Uint8Array(4);

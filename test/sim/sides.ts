@@ -9,7 +9,6 @@ import type { SourceDone, SourceState, SourceWork } from '../../src/protocol/han
 import type { Change } from '../../src/store/records.ts';
 import type { Daemon } from './daemon.ts';
 import type { Side } from './handover.ts';
-import { DELETION } from './samples.ts';
 import { sign } from './signature.ts';
 
 const SILENT: SharedEvent = { kind: 'failed', code: 'GUEST_SILENT', detail: '' };
@@ -50,8 +49,8 @@ export function sourceSide(
     work: (effect, done) => {
       switch (effect.kind) {
         case 'deleteGuest':
-          daemon.destroy((isDestroyed) =>
-            done(isDestroyed ? { kind: 'guestDeleted', deletion: DELETION } : SILENT),
+          daemon.destroyForGood(migrationId, effect.activation, (deletion) =>
+            done(deletion === undefined ? SILENT : { kind: 'guestDeleted', deletion }),
           );
           return;
         case 'recordGone': {
@@ -79,6 +78,10 @@ export function destinationSide(
   const { build, machine } = daemon;
   const { journal } = build;
   const entry = () => daemon.entryOf(migrationId);
+  const ours = () => {
+    const { vm } = machine.disk.seen;
+    return vm?.migrationId === migrationId ? entry() : undefined;
+  };
   type Done = (event: DestinationDone | SharedEvent) => void;
 
   const write = (change: Change, done: Done, event: DestinationDone) =>
@@ -134,16 +137,23 @@ export function destinationSide(
         case 'inspectGuest':
           daemon.later(() => {
             if (daemon.faults.happens('silent') !== 0) done(SILENT);
-            else done({ kind: machine.guest === undefined ? 'lost' : 'guestLives' });
+            else {
+              const isLost = ours() !== undefined && machine.guest === undefined;
+              done({ kind: isLost ? 'lost' : 'guestLives' });
+            }
           });
           return;
         case 'discard': {
-          const migration = daemon.recordOf(migrationId);
-          if (migration?.state === 'aborted') {
+          const migration = daemon.migrationOf(migrationId);
+          if (migration.state === 'aborted') {
             daemon.confirm((isSo) => done(isSo ? { kind: 'discarded' } : UNWRITTEN));
             return;
           }
-          const now = entry();
+          const now = ours();
+          if (now === undefined) {
+            write(journal.aborted(migration, effect.code, ''), done, { kind: 'discarded' });
+            return;
+          }
           daemon.destroy((isDestroyed) => {
             if (!isDestroyed) done(SILENT);
             else write(journal.discarded(now, effect.code, ''), done, { kind: 'discarded' });

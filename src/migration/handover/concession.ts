@@ -12,6 +12,7 @@ import type { MigrationRecord } from '../../store/records.ts';
 import type { Conversation } from '../conversation.ts';
 import { gone } from '../journal.ts';
 import { writeAtLast } from '../write-at-last.ts';
+import { destroyForGood } from './deletion.ts';
 import type { ReceptionParts } from './reception.ts';
 
 /** The word to answer with; undefined when there is nothing to concede. */
@@ -33,7 +34,7 @@ export async function concede(
   if (inventory.isClaimed(vm.name)) return undefined;
   using _claim = inventory.claim(vm.name, 'VM_MIGRATING');
   if ((await inventory.find(vm.name)) !== 'gone') return undefined;
-  const facts = await inventory.destroy(vm.name);
+  const facts = await destroyForGood(parts, migrationId, activation);
   const say = sayDeleted(subject, facts);
   const { statement } = say;
   const proof = { activation, facts, statement, signature: sign(null, statement, hostKey()) };

@@ -54,21 +54,25 @@ export interface About extends Omit<Matter, 'signedByPeer'> {
   readonly link?: Conversation | undefined;
   /** Called once for every state entered. */
   readonly observe?: ((state: string) => void) | undefined;
-  /** Called whenever the other host's word is missing for another reason than before. */
+  /** Called whenever it does not go on for another reason than before. */
   readonly doubted?: ((cause: Cause) => void) | undefined;
 }
+
+/** For one that an operator is told of. */
+export const textOf = (cause: Cause | undefined): string =>
+  cause === undefined ? '' : `${cause.code} ${cause.detail}`.trim();
 
 /** What others may see of a handover, and ask of it. */
 export interface HandoverUnderWay {
   readonly state: string;
-  /** Why the other host's word is missing; undefined when it is not. */
+  /** Why it does not go on: the other host's word is missing, or our work fails; undefined when it does. */
   readonly cause: Cause | undefined;
   readonly settled: Promise<Settlement>;
   /** Whether it is known which host runs the VM. */
   readonly isDecided: boolean;
   /** Resolves when it is known which host runs the VM. */
   readonly decided: Promise<void>;
-  /** Resolves when the other host's word is missing for longer than an operator may wait. */
+  /** Resolves when it does not go on for longer than an operator may wait. */
   readonly unanswered: Promise<void>;
   /** Goes on with a link that the other host opened. */
   accept(link: Conversation): void;
@@ -100,6 +104,7 @@ export class Handover<
   readonly #unanswered = Promise.withResolvers<void>();
   readonly #answer: Deadline;
   readonly #migrationId: string;
+  readonly #doubted: (cause: Cause) => void;
   #link: Conversation | undefined;
   #cause: Cause | undefined;
   /** Asked, and not answered yet; a link that opens and breaks again is no answer. */
@@ -112,6 +117,7 @@ export class Handover<
     this.#ports = ports;
     this.#side = side;
     this.#migrationId = subject.migrationId;
+    this.#doubted = doubted ?? (() => undefined);
     this.#word = new Deadline(ports.clock, () => this.#dispatch({ kind: 'deadlinePassed' }));
     this.#backOff = new BackOff(ports, () => this.#dispatch({ kind: 'due' }));
     this.#answer = new Deadline(ports.clock, () => {
@@ -132,10 +138,12 @@ export class Handover<
       state: begin.state,
       step: side.step,
       perform: (effect) => this.#perform(effect),
-      fail: (failure) => failure,
+      fail: (failure) => {
+        this.#waitsFor(failure);
+        return failure;
+      },
       observe: (state) => {
         observe?.(state.kind);
-        if ('cause' in state && isOther(state.cause, this.#cause)) doubted?.(state.cause);
         this.#entered(state);
       },
     });
@@ -237,7 +245,6 @@ export class Handover<
   }
 
   #entered(state: State): void {
-    if ('cause' in state) this.#cause = state.cause;
     if (this.isDecided) this.#decided.resolve();
     if (!ASKING.has(state.kind)) {
       // It was an answer: what is asked next is another question.
@@ -245,10 +252,17 @@ export class Handover<
       this.#answer.disarm();
       this.#isUnanswered = false;
       this.#isOverdue = false;
-    } else if (isAlone(state.kind) && !this.#isUnanswered) {
-      this.#isUnanswered = true;
-      this.#answer.arm(IN_DOUBT_ANSWER_MS_MAX);
-    }
+    } else if ('cause' in state && state.cause !== undefined) this.#waitsFor(state.cause);
+  }
+
+  /** Another host's word, or room on our own disk: it is asked for, or tried, again and again. */
+  #waitsFor({ code, detail }: Cause): void {
+    const before = this.#cause;
+    this.#cause = { code, detail };
+    if (code !== before?.code || detail !== before.detail) this.#doubted(this.#cause);
+    if (this.#isUnanswered) return;
+    this.#isUnanswered = true;
+    this.#answer.arm(IN_DOUBT_ANSWER_MS_MAX);
   }
 
   #perform(effect: Work | SharedEffect): Promise<Done | SharedEvent | undefined> | undefined {
@@ -315,9 +329,6 @@ export class Handover<
   }
 }
 
-const isOther = (cause: Cause, before: Cause | undefined): boolean =>
-  cause.code !== before?.code || cause.detail !== before.detail;
-
 /** States of a destination that is no more than prepared. */
 const UNDECIDED: ReadonlySet<string> = new Set(['AwaitingSurrender', 'InDoubt']);
 
@@ -334,6 +345,8 @@ const DECIDED: ReadonlySet<string> = new Set([
   'AwaitingDeletion',
   'Uncertified',
   'Deleting',
+  'RecordingGone',
+  'Filing',
   'Settled',
 ]);
 

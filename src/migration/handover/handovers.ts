@@ -141,6 +141,12 @@ export class Handovers {
       await store.write(sourceFenced(record, fencing));
       return;
     }
+    if (record?.destroying !== undefined) {
+      throw new MigError(
+        'VM_STATE',
+        'it runs there, as that host said; it is being destroyed here',
+      );
+    }
     if (direction === 'outgoing' && (await inventory.find(vm)) === 'gone') {
       throw new MigError('VM_STATE', 'nothing of it is left here that could run');
     }

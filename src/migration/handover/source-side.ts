@@ -10,6 +10,7 @@ import {
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
 import { gone, reclaimed } from '../journal.ts';
+import { destroyForGood } from './deletion.ts';
 import { entryOf } from './entry.ts';
 import type { Side } from './handover.ts';
 
@@ -31,7 +32,10 @@ export function sourceSide(parts: Parts): Side<SourceState, SourceWork, SourceDo
     switch (effect.kind) {
       case 'deleteGuest':
         await letGo();
-        return { kind: 'guestDeleted', deletion: await inventory.destroy(entry().vm.name) };
+        return {
+          kind: 'guestDeleted',
+          deletion: await destroyForGood(parts, migrationId, effect.activation),
+        };
       case 'recordGone': {
         const { activation, deletion: facts, statement } = effect;
         const signature = sign(null, statement, hostKey());

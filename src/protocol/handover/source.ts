@@ -54,8 +54,8 @@ export type SourceDone =
 
 /** What is done to the guest and the records. */
 export type SourceWork =
-  /** Destroy the vTPM, key first, and free the memory; then `guestDeleted`. */
-  | { readonly kind: 'deleteGuest' }
+  /** Put on record what there is to destroy; destroy it, the vTPM's key first; then `guestDeleted`. */
+  | { readonly kind: 'deleteGuest'; readonly activation: Uint8Array }
   /** Write GONE with the certificate, sync; then `goneRecorded`. */
   | {
       readonly kind: 'recordGone';
@@ -126,7 +126,7 @@ const words = {
       }
       return {
         state: { kind: 'Deleting', matter, activation: message.signature },
-        effects: [{ kind: 'disarm' }, { kind: 'deleteGuest' }],
+        effects: [{ kind: 'disarm' }, { kind: 'deleteGuest', activation: message.signature }],
       };
     },
   },
@@ -192,7 +192,10 @@ export const SOURCE_HANDOVER: SourceRules = {
       }),
     },
     failed: { to: ['Deleting'], run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }) },
-    due: { to: ['Deleting'], run: (state) => ({ state, effects: [{ kind: 'deleteGuest' }] }) },
+    due: {
+      to: ['Deleting'],
+      run: (state) => ({ state, effects: [{ kind: 'deleteGuest', activation: state.activation }] }),
+    },
   },
 
   RecordingGone: {
