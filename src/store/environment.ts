@@ -96,8 +96,9 @@ export class Environment<Name extends string> {
       root = this.#map(this.#file);
       // LMDB leaves its file to every process that is started from here.
       keepDescriptors();
-      const isMade = (name: Name) => root?.doesExist(name) === true;
-      if (!this.#names.every(isMade)) makeRoom(this.#file, 0);
+      // A full disk must not keep a daemon from its guests: what is there needs no room.
+      const made = new Set(root.getKeys());
+      if (!this.#names.every((name) => made.has(name))) makeRoom(this.#file, 0);
       const tables: Partial<Record<Name, Table>> = {};
       for (const name of this.#names) tables[name] = root.openDB({ name });
       this.#opened = { root, tables: tables as Tables<Name> };
