@@ -157,6 +157,11 @@ export const sourceFenced = (migration: MigrationRecord, fencing: Fencing): Chan
   migration: { ...migration, fencing },
 });
 
+/** D: the source runs it as well, as it says; only an operator can end that. */
+export const contradicted = (migration: MigrationRecord): Change => ({
+  migration: { ...migration, code: 'TWO_LIVES' },
+});
+
 /** D: nothing of it is here any more, and by this migration nothing ever will be. */
 export const discarded = ({ vm, migration }: Entry, code: string, detail: string): Change => {
   turnsFrom({ vm, migration }, 'prepared', 'active');

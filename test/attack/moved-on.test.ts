@@ -33,6 +33,7 @@ void test('who was not told farewell does not go on, but by an operator’s stat
     await api.list();
     return cluster.get('host-b').log.some((line) => line.includes('TWO_LIVES'));
   });
+  t.match(await api.call('history'), [{ migrationId, code: 'TWO_LIVES' }, {}]);
   const c = cluster.get('host-c').api;
   t.match(await c.migrate(vm, 'host-b'), { outcome: 'completed' }, 'it comes home');
   t.match(await api.show(vm), { state: 'running', epoch: 4 }, 'and nobody destroys it');

@@ -3,7 +3,7 @@
  * operator, only half made, frozen.
  */
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
@@ -62,6 +62,21 @@ void test('killed while a guest is being made: nothing of it is left', async (t)
   t.same(await cluster.a.list(), []);
   await isClean(t, cluster, 'host-a', VM);
   await cluster.a.call('vm.create', smallGuest(VM));
+  await runsOn(t, cluster.a, VM);
+});
+
+void test('its records are lost: it does not begin anew over the VMs that are there', async (t) => {
+  await using cluster = await oneHost();
+  await cluster.a.call('vm.create', smallGuest(VM));
+  const { stateDir, memoryDir } = cluster.get('host-a');
+  await cluster.stopHost('host-a', 'SIGKILL');
+  const records = path.join(stateDir, 'records.lmdb');
+  renameSync(records, `${records}.lost`);
+  await t.rejects(cluster.startHost('host-a'), { message: /STORE_FAILED.*no records/s });
+  t.ok(guestIn(path.join(memoryDir, VM)), 'it lives');
+  rmSync(records);
+  renameSync(`${records}.lost`, records);
+  await cluster.startHost('host-a');
   await runsOn(t, cluster.a, VM);
 });
 

@@ -40,7 +40,11 @@ export const migrationCommands = (cli: Argv<Common>): Argv<Common> =>
       async (argv) => {
         const migrationId = argv.id;
         const row = await withDaemon(argv, (client) => client.ask('cancel', { migrationId }));
-        print(argv, row, ({ vm, from }) => `cancelled: ${vm} runs at ${from}`);
+        print(argv, row, ({ vm, from, outcome, code }) =>
+          outcome === 'cancelled'
+            ? `cancelled: ${vm} runs at ${from}`
+            : `it was over before: ${outcome} ${code ?? ''}`.trim(),
+        );
       },
     )
     .command(

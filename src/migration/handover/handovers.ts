@@ -12,7 +12,8 @@ import type { MigrationRecord, RecordStore } from '../../store/records.ts';
 import { connectControl, HANDOVER_PATH } from '../../transport/control.ts';
 import { Conversation } from '../conversation.ts';
 import type { Inventory } from '../inventory.ts';
-import { sourceFenced, subjectOf } from '../journal.ts';
+import { contradicted, sourceFenced, subjectOf } from '../journal.ts';
+import { migrationOf } from './entry.ts';
 import { destinationSide } from './destination-side.ts';
 import {
   Handover,
@@ -244,6 +245,13 @@ export class Handovers {
   async #forget(record: MigrationRecord, handover: HandoverUnderWay): Promise<void> {
     const settlement = await handover.settled;
     this.#underWay.delete(record.migrationId);
+    if (settlement.code === 'TWO_LIVES') {
+      // For `history`; where it cannot be written the next daemon asks, and hears it, again.
+      const { store } = this.#parts;
+      await store
+        .write(contradicted(migrationOf(store, record.migrationId)))
+        .catch(() => undefined);
+    }
     this.#parts.settled(record, settlement);
   }
 

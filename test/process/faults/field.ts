@@ -170,6 +170,8 @@ export class Field {
       for (const { migrationId, direction, state, deletion } of store.migrations()) {
         const isCertified =
           direction === 'incoming' && state === 'active' && deletion !== undefined;
+        // There always was one to destroy.
+        if (deletion?.facts.filesDestroyed === 0) open.push(`${host}: ${migrationId} had no vTPM`);
         const isOver = state === 'aborted' || (direction === 'outgoing' && state === 'gone');
         if (!isCertified && !isOver) open.push(`${host}: ${migrationId} ${direction} ${state}`);
       }
