@@ -44,9 +44,9 @@ export class Environment<Name extends string> {
   }
 
   /**
-   * Makes all of what `change` does durable, which puts values of `bytes`. Throws STORE_FAILED: nothing of it is, or ever will be, on
-   * disk. Throws STORE_UNCERTAIN: it, or a change before it that was uncertain, may be; to be tried
-   * again until it succeeds. What `change` throws undoes it.
+   * Makes all of what `change` does durable, which puts values of `bytes`. Throws STORE_FAILED:
+   * nothing of it is, or ever will be, on disk. Throws STORE_UNCERTAIN: it, or a change before it that
+   * was uncertain, may be; to be tried again until it succeeds. What `change` throws undoes it.
    */
   commit(bytes: number, change: (tables: Tables<Name>) => void): void {
     try {

@@ -29,7 +29,7 @@ export function destinationSide(
   const { migrationId, store, inventory, begin, started } = parts;
   const entry = () => entryOf(store, migrationId);
 
-  /** Undefined where the name is another VM's by now, or this one came here again or went on: not ours to touch. */
+  /** Undefined where the name is another VM's, or this one came again or went on: not ours to touch. */
   const ours = () => {
     const migration = migrationOf(store, migrationId);
     const vm = store.vm(migration.vm);
