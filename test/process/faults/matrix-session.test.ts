@@ -1,6 +1,6 @@
 /**
- * A fault at every step of a session, up to where the destination prepares: one at each, in turns, as
- * all end in the same abort.
+ * A fault at the steps of a session, up to where the destination prepares: one at every second, in
+ * turns, as all end in the same abort, and after one step is before the next.
  */
 import { readFileSync } from 'node:fs';
 import { test } from 'tap';
@@ -13,5 +13,12 @@ void test('the page is what is expected of the cells', async (t) => {
 });
 
 void test('a fault at any step of the session', async (t) => {
-  await pass(t, someOfEach(rowsBetween('source.connect', 'destination.prepare'), 1));
+  const rows = rowsBetween('source.connect', 'destination.prepare');
+  await pass(
+    t,
+    someOfEach(
+      rows.filter((_, i) => i % 2 === 0),
+      1,
+    ),
+  );
 });

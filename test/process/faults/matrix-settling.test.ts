@@ -4,5 +4,5 @@ import { pass } from './cells.ts';
 import { rowsBetween, someOfEach } from './matrix.ts';
 
 void test('a fault at any step after the activation', async (t) => {
-  await pass(t, someOfEach(rowsBetween('destination-handover.startGuest'), 2));
+  await pass(t, someOfEach(rowsBetween('destination-handover.startGuest'), 1));
 });
