@@ -26,6 +26,7 @@ export class Conversation {
   readonly #channel: ControlChannel;
   readonly #role: 'source' | 'destination';
   #listener: Listener | undefined;
+  #end: readonly [code: Code, detail: string] | undefined;
   /** Open until the keys are derived: what was said before them is bound into them. */
   #transcript: Hash | undefined = createHash('sha384');
 
@@ -61,13 +62,17 @@ export class Conversation {
         this.#listener?.broken(code, detail);
       }
     };
-    const closed: Listener['closed'] = (code, detail) => this.#listener?.closed(code, detail);
+    const closed: Listener['closed'] = (code, detail) => {
+      this.#end = [code, detail];
+      this.#listener?.closed(code, detail);
+    };
     this.#channel.listen({ frame, closed }, clock, silenceMs);
   }
 
-  /** From now on another listens. */
+  /** From now on another listens; who comes after the end hears of it at once. */
   passTo(listener: Listener): void {
     this.#listener = listener;
+    if (this.#end !== undefined) listener.closed(...this.#end);
   }
 
   send(message: Message): void {
