@@ -4,49 +4,36 @@
  * anything. What `update` returns is **not authenticated** until `finish` has returned: a caller may
  * put it where it can be thrown away, and may act on nothing of it.
  */
-import {
-  createDecipheriv,
-  createHmac,
-  timingSafeEqual,
-  type Decipheriv,
-  type DecipherGCM,
-  type Hmac,
-} from 'node:crypto';
 import { assert } from '../base/assert.ts';
 import { RECORDS_PER_KEY_MAX } from '../base/limits.ts';
 import { MigError } from '../protocol/error.ts';
 import { parseHeader, type RecordHeader } from '../protocol/record.ts';
 import type { DirectionKeys } from './key-schedule.ts';
+import { portableCiphers, type OpeningCipher } from './record-cipher.ts';
 import { recordNonce } from './record-nonce.ts';
 import type { SealerOptions } from './sealer.ts';
 import type { Suite } from './suites.ts';
 import { Transcript } from './transcript.ts';
 
-/** One record under way. */
-type Open =
-  | { readonly kind: 'aead'; readonly header: Uint8Array; readonly cipher: DecipherGCM }
-  | {
-      readonly kind: 'mac';
-      readonly header: Uint8Array;
-      readonly cipher: Decipheriv;
-      readonly hmac: Hmac;
-    };
-
 export class Opener {
   readonly #suite: Suite;
   readonly #keys: DirectionKeys;
+  readonly #cipher: OpeningCipher;
   readonly #channel: number;
   readonly #recordsMax: number;
   readonly #transcript: Transcript;
   #sequence = 0;
-  #open: Open | undefined;
+  /** The header of the record under way. */
+  #open: Uint8Array | undefined;
 
   /** The same options as the sealer's at the other end. */
   constructor(options: SealerOptions) {
-    const { suite, keys, channel, lineage, recordsMax = RECORDS_PER_KEY_MAX } = options;
+    const { suite, keys, channel, lineage } = options;
+    const { ciphers = portableCiphers, recordsMax = RECORDS_PER_KEY_MAX } = options;
     assert(recordsMax <= RECORDS_PER_KEY_MAX, 'a higher limit than is safe');
     this.#suite = suite;
     this.#keys = keys;
+    this.#cipher = ciphers.opening(suite, keys);
     this.#channel = channel;
     this.#recordsMax = recordsMax;
     this.#transcript = new Transcript(keys.mac, lineage);
@@ -70,29 +57,27 @@ export class Opener {
       throw new MigError('KEY_EXHAUSTED', `${this.#sequence} records`);
     }
     const header = Uint8Array.from(bytes);
-    const nonce = recordNonce(this.#suite, this.#channel, this.#sequence);
+    this.#cipher.begin(header, recordNonce(this.#suite, this.#channel, this.#sequence));
     this.#sequence += 1;
-    this.#open = this.#start(header, nonce);
+    this.#open = header;
     return parsed;
   }
 
-  /** Plaintext of the next piece of ciphertext, not yet authenticated. */
-  update(ciphertext: Uint8Array): Buffer {
-    const open = this.#open;
-    assert(open !== undefined, 'ciphertext outside a record');
-    if (open.kind === 'mac') open.hmac.update(ciphertext);
-    return open.cipher.update(ciphertext);
+  /** Plaintext of the next piece of ciphertext, perhaps in its place; not yet authenticated. */
+  update(ciphertext: Uint8Array): Uint8Array {
+    assert(this.#open !== undefined, 'ciphertext outside a record');
+    return this.#cipher.update(ciphertext);
   }
 
   /** Ends the record: only now may its plaintext be believed. Throws RECORD_FORGED. */
   finish(tag: Uint8Array): void {
-    const open = this.#open;
-    assert(open !== undefined, 'a tag outside a record');
+    const header = this.#open;
+    assert(header !== undefined, 'a tag outside a record');
     this.#open = undefined;
-    if (tag.length !== this.#suite.tagBytes || !isGenuine(open, tag)) {
+    if (tag.length !== this.#suite.tagBytes || !this.#cipher.finish(tag)) {
       throw new MigError('RECORD_FORGED', `record ${this.#sequence - 1}`);
     }
-    this.#transcript.add(open.header, tag);
+    this.#transcript.add(header, tag);
   }
 
   /** As {@link Sealer.endRound}; only between records. */
@@ -103,32 +88,7 @@ export class Opener {
 
   [Symbol.dispose](): void {
     this.#open = undefined;
+    this.#cipher[Symbol.dispose]();
     this.#keys[Symbol.dispose]();
-  }
-
-  #start(header: Uint8Array, nonce: Uint8Array): Open {
-    const { cipher: name, tagBytes, tagOf } = this.#suite;
-    const key = this.#keys.enc.keyObject();
-    if (tagOf === 'hmac') {
-      const hmac = createHmac('sha256', this.#keys.mac.keyObject()).update(header);
-      return { kind: 'mac', header, cipher: createDecipheriv(name, key, nonce), hmac };
-    }
-    const cipher = createDecipheriv(name as 'aes-256-gcm', key, nonce, {
-      authTagLength: tagBytes,
-    });
-    cipher.setAAD(header);
-    return { kind: 'aead', header, cipher };
-  }
-}
-
-/** In constant time in either case: OpenSSL compares AEAD tags so (CRYPTO_memcmp). */
-function isGenuine(open: Open, tag: Uint8Array): boolean {
-  if (open.kind === 'mac') return timingSafeEqual(open.hmac.digest(), tag);
-  open.cipher.setAuthTag(tag);
-  try {
-    open.cipher.final();
-    return true;
-  } catch {
-    return false;
   }
 }

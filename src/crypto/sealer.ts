@@ -3,12 +3,12 @@
  * every record, nobody can set it, and it stops at the limit, so that a nonce cannot repeat. It does
  * not know what a record says or where it goes.
  */
-import { createCipheriv, createHmac, type CipherGCM } from 'node:crypto';
 import { assert } from '../base/assert.ts';
 import { RECORDS_PER_KEY_MAX } from '../base/limits.ts';
 import { MigError } from '../protocol/error.ts';
 import { encodeHeader, type RecordKind } from '../protocol/record.ts';
 import type { DirectionKeys } from './key-schedule.ts';
+import { portableCiphers, type RecordCiphers, type SealingCipher } from './record-cipher.ts';
 import { recordNonce } from './record-nonce.ts';
 import type { Suite } from './suites.ts';
 import { Transcript } from './transcript.ts';
@@ -18,6 +18,8 @@ export interface SealerOptions {
   /** Taken over: wiped when the sealer is disposed of. */
   readonly keys: DirectionKeys;
   readonly channel: number;
+  /** Of which make; portable unless said. */
+  readonly ciphers?: RecordCiphers | undefined;
   /** What the transcript begins from, in a session that goes on from an earlier one. */
   readonly lineage?: Uint8Array | undefined;
   /** For tests of the limit. */
@@ -27,27 +29,30 @@ export interface SealerOptions {
 export class Sealer {
   readonly #suite: Suite;
   readonly #keys: DirectionKeys;
+  readonly #cipher: SealingCipher;
   readonly #channel: number;
   readonly #recordsMax: number;
   readonly #transcript: Transcript;
   #sequence = 0;
 
   constructor(options: SealerOptions) {
-    const { suite, keys, channel, lineage, recordsMax = RECORDS_PER_KEY_MAX } = options;
+    const { suite, keys, channel, lineage } = options;
+    const { ciphers = portableCiphers, recordsMax = RECORDS_PER_KEY_MAX } = options;
     assert(recordsMax <= RECORDS_PER_KEY_MAX, 'a higher limit than is safe');
     this.#suite = suite;
     this.#keys = keys;
+    this.#cipher = ciphers.sealing(suite, keys);
     this.#channel = channel;
     this.#recordsMax = recordsMax;
     this.#transcript = new Transcript(keys.mac, lineage);
   }
 
   /**
-   * The record of `pieces` as byte strings to send one after the other: header, ciphertext of each
-   * piece, tag. Pieces are read once each, so they may lie in memory that a guest is writing to.
-   * Throws KEY_EXHAUSTED.
+   * The record of `pieces` as byte strings to send one after the other, good until the next one.
+   * Pieces are read once each, so they may lie in memory that a guest is writing to. Throws
+   * KEY_EXHAUSTED.
    */
-  seal(kind: RecordKind, pieces: readonly Uint8Array[]): Uint8Array[] {
+  seal(kind: RecordKind, pieces: readonly Uint8Array[]): readonly Uint8Array[] {
     if (this.#sequence >= this.#recordsMax) {
       throw new MigError('KEY_EXHAUSTED', `${this.#sequence} records`);
     }
@@ -55,13 +60,8 @@ export class Sealer {
     this.#sequence += 1;
     const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
     const header = encodeHeader({ kind, channel: this.#channel, length, sequence });
-    const record: Uint8Array[] = [header];
     const nonce = recordNonce(this.#suite, this.#channel, sequence);
-    const tag =
-      this.#suite.tagOf === 'cipher'
-        ? this.#sealAead(nonce, pieces, record)
-        : this.#encryptThenMac(nonce, pieces, record);
-    record.push(tag);
+    const { record, tag } = this.#cipher.seal(header, nonce, pieces);
     this.#transcript.add(header, tag);
     return record;
   }
@@ -72,40 +72,7 @@ export class Sealer {
   }
 
   [Symbol.dispose](): void {
+    this.#cipher[Symbol.dispose]();
     this.#keys[Symbol.dispose]();
   }
-
-  /** Appends to `record`, whose first entry is the header. */
-  #sealAead(nonce: Uint8Array, pieces: readonly Uint8Array[], record: Uint8Array[]): Uint8Array {
-    const { cipher: name, tagBytes } = this.#suite;
-    const header = headerOf(record);
-    const cipher = createCipheriv(name as 'aes-256-gcm', this.#keys.enc.keyObject(), nonce, {
-      authTagLength: tagBytes,
-    }) satisfies CipherGCM;
-    cipher.setAAD(header);
-    for (const piece of pieces) record.push(cipher.update(piece));
-    cipher.final();
-    return cipher.getAuthTag();
-  }
-
-  #encryptThenMac(
-    nonce: Uint8Array,
-    pieces: readonly Uint8Array[],
-    record: Uint8Array[],
-  ): Uint8Array {
-    const cipher = createCipheriv(this.#suite.cipher, this.#keys.enc.keyObject(), nonce);
-    const hmac = createHmac('sha256', this.#keys.mac.keyObject()).update(headerOf(record));
-    for (const piece of pieces) {
-      const ciphertext = cipher.update(piece);
-      hmac.update(ciphertext);
-      record.push(ciphertext);
-    }
-    return hmac.digest();
-  }
-}
-
-function headerOf(record: readonly Uint8Array[]): Uint8Array {
-  const [header] = record;
-  assert(header !== undefined, 'a record begins with its header');
-  return header;
 }

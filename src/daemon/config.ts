@@ -11,7 +11,13 @@ import { EVIDENCE_FORMATS } from '../attestation/formats.ts';
 import { PEER_SILENCE_MS_MAX, RECONNECT_MS } from '../base/limits.ts';
 import { GiB } from '../base/units.ts';
 import { MigError } from '../protocol/error.ts';
-import { nameSchema, SUITE_NAMES, suiteSchema } from '../protocol/options.ts';
+import {
+  CHANNEL_FORMS,
+  channelFormSchema,
+  nameSchema,
+  SUITE_NAMES,
+  suiteSchema,
+} from '../protocol/options.ts';
 
 const PORT_MAX = 65_535;
 const addressSchema = z
@@ -37,6 +43,10 @@ export const configSchema = z.strictObject({
   memoryDir: z.string().min(1),
   /** Cipher suites that may be used, best first. */
   suites: z.array(suiteSchema).min(1),
+  /** What may be around the records of a data channel, best first. */
+  forms: z.array(channelFormSchema).min(1),
+  /** How data channels are read and written; `auto`: by OpenSSL's own calls where those can be used. */
+  engine: z.enum(['auto', 'native', 'portable']),
   attestation: z.strictObject({
     /** Formats of evidence that are accepted; `software` must be named to be. None: nobody is. */
     allow: z.array(z.enum(EVIDENCE_FORMATS)),
@@ -98,6 +108,8 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     certs: 'certs',
     memoryDir: path.join('/dev/shm', `migd-${process.getuid?.() ?? 0}-${shortHash(stateDir)}`),
     suites: [...SUITE_NAMES],
+    forms: [...CHANNEL_FORMS],
+    engine: 'auto',
     ...(file === undefined && role !== 'both' ? { attestation: { allow: ['software'] } } : {}),
     verify: false,
     sampleGuest: false,

@@ -28,6 +28,7 @@ import type { MigrationView } from './api/schema.ts';
 import type { Config } from './config.ts';
 import type { HostIdentity } from './identity.ts';
 import { EVENTS_REMEMBERED } from '../base/limits.ts';
+import type { Engine } from '../transport/connection.ts';
 import { Broadcast } from './broadcast.ts';
 import { uuidV7 } from './uuid.ts';
 
@@ -39,6 +40,7 @@ export interface HostParts {
   readonly driver: GuestDriver;
   readonly inventory: Inventory;
   readonly threads: Threads;
+  readonly engine: Engine;
   readonly identity: () => HostIdentity;
   readonly appraiser: () => Appraiser;
   /** Told how each handover was settled. */
@@ -100,7 +102,7 @@ export class Host {
 
   /** Begins a migration. Throws what makes it impossible from the start. */
   migrate(options: MigrateOptions): Outgoing {
-    const { config, inventory, clock, random, store, threads } = this.#parts;
+    const { config, inventory, clock, random, store, threads, engine } = this.#parts;
     if (this.#stopping) throw new MigError('DAEMON_STOPPING');
     if (config.role === 'dest') throw new MigError('ROLE_REFUSED', 'dest only receives');
     if (options.to === config.name) throw new MigError('HOST_SELF', options.to);
@@ -108,6 +110,9 @@ export class Host {
     if (address === undefined) throw new MigError('HOST_UNKNOWN', options.to);
     if (options.suite !== undefined && !config.suites.includes(options.suite)) {
       throw new MigError('SUITE_MISMATCH', `${options.suite} is not allowed here`);
+    }
+    if (options.form !== undefined && !config.forms.includes(options.form)) {
+      throw new MigError('FORM_MISMATCH', `${options.form} is not allowed here`);
     }
     const held = inventory.running(options.vm);
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
@@ -122,6 +127,8 @@ export class Host {
           host: config.name,
           credentials: () => ({ ...this.#parts.identity(), appraiser: this.#parts.appraiser() }),
           suites: config.suites,
+          forms: config.forms,
+          engine,
           inventory,
           store,
           clock,
@@ -153,7 +160,7 @@ export class Host {
 
   /** Another host connected to migrate to us. Throws when it is not to be listened to. */
   receive(channel: ControlChannel): IncomingMigration {
-    const { config, clock, random, store, inventory, threads } = this.#parts;
+    const { config, clock, random, store, inventory, threads, engine } = this.#parts;
     const { identity, hostKey } = this.#parts.identity();
     const incoming = new IncomingMigration(
       {
@@ -161,6 +168,8 @@ export class Host {
         identity,
         hostKey,
         suites: config.suites,
+        forms: config.forms,
+        engine,
         channelsMax: CHANNELS_MAX,
         dataPorts: config.dataPorts,
         appraiser: this.#parts.appraiser(),

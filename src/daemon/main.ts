@@ -18,6 +18,7 @@ import { systemClock } from './clock.ts';
 import { readCommandLine } from './command-line.ts';
 import { resolveConfig, type Config } from './config.ts';
 import { keepSmall } from './footprint.ts';
+import { chooseEngine } from './engine.ts';
 import { Host, systemRandom } from './host.ts';
 import { readIdentity } from './identity.ts';
 import { listenTls } from './listener.ts';
@@ -37,6 +38,7 @@ const SPARE_THREADS = 1;
 async function run(config: Config): Promise<void> {
   keepSmall();
   const log = makeLog(config);
+  const engine = chooseEngine(config.engine, log);
   let identity = readIdentity(config.certs, config.name);
   let appraiser = new Appraiser(identity.hostKey, config.attestation.allow);
   makeOwnFolder(config.stateDir);
@@ -62,6 +64,7 @@ async function run(config: Config): Promise<void> {
     driver,
     inventory,
     threads,
+    engine,
     identity: () => identity,
     appraiser: () => appraiser,
     doubted: ({ migrationId, vm }, cause) =>
@@ -130,7 +133,7 @@ async function run(config: Config): Promise<void> {
       dirtyTracking: 'auto',
     });
   }
-  log.info({ listen: listener.address, role: config.role, pid: process.pid }, 'ready');
+  log.info({ listen: listener.address, role: config.role, engine, pid: process.pid }, 'ready');
 
   process.on('SIGHUP', () => {
     try {

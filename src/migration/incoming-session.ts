@@ -5,7 +5,7 @@
 import type { KeyObject } from 'node:crypto';
 import type { Clock, Random } from '../base/ports.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
-import type { SuiteName } from '../protocol/options.ts';
+import type { ChannelForm, SuiteName } from '../protocol/options.ts';
 import type { RecordStore } from '../store/records.ts';
 import type { Admission } from './admission.ts';
 import type { Appraiser } from './appraiser.ts';
@@ -17,6 +17,7 @@ import type { SessionSecret } from '../crypto/key-schedule.ts';
 import type { GuestMemory } from '../guest/driver.ts';
 import type { Effect, Event } from '../protocol/destination/state.ts';
 import type { Agreed } from '../protocol/session.ts';
+import type { Engine } from '../transport/connection.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import { Conversation } from './conversation.ts';
 import { openReceiver, type DataReceiver } from './data-plane/receiver.ts';
@@ -28,6 +29,8 @@ export interface IncomingPorts {
   readonly identity: Identity;
   readonly hostKey: KeyObject;
   readonly suites: readonly SuiteName[];
+  readonly forms: readonly ChannelForm[];
+  readonly engine: Engine;
   readonly channelsMax: number;
   readonly dataPorts: { readonly from: number; readonly to: number } | undefined;
   readonly appraiser: Appraiser;
@@ -87,11 +90,11 @@ export class IncomingSession {
   /** Listens for the data channels, that go on from `standing`. */
   openReceiver(
     migrationId: string,
-    { suite, channels }: Agreed,
+    { suite, form, channels }: Agreed,
     memory: GuestMemory,
     standing: Standing | null,
   ): Promise<DataReceiver> {
-    const { identity, dataPorts, clock, threads, silenceMs } = this.#ports;
+    const { identity, dataPorts, clock, threads, silenceMs, engine } = this.#ports;
     const { localAddress, peer } = this.conversation;
     if (this.#secret === undefined) throw new Error('no keys yet');
     return openReceiver({
@@ -101,6 +104,8 @@ export class IncomingSession {
       peer,
       identity,
       suite,
+      form,
+      engine,
       channels,
       secret: this.#secret,
       memory,

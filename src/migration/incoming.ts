@@ -160,12 +160,13 @@ export class IncomingMigration implements Resumable {
   }
 
   #plan(): Plan {
-    const { host, suites, channelsMax, appraiser, random, reconnectMs } = this.#ports;
+    const { host, suites, forms, channelsMax, appraiser, random, reconnectMs } = this.#ports;
     const { peer } = this.#conversation;
     return {
       host,
       from: peer.name,
       suites,
+      forms,
       encodings: ENCODINGS,
       channelsMax,
       formats: appraiser.allowed,

@@ -35,7 +35,7 @@ export class OutgoingSession {
   #conversation: Conversation | undefined;
   #secret: SessionSecret | undefined;
   /** What HELLO_OK picked and what was attested, here or in the session before. */
-  agreed: { readonly suite: string; readonly channels: number } | undefined;
+  agreed: { readonly suite: string; readonly form: string; readonly channels: number } | undefined;
   attestation: { readonly source: AttestationReport; readonly destination: AttestationReport } = {
     source: { format: '', verdict: 'none' },
     destination: { format: '', verdict: 'none' },
@@ -122,7 +122,7 @@ export class OutgoingSession {
 
   /** What its data channels are made of. */
   channels({ agreed, ports }: Extract<Effect, { kind: 'joinChannels' }>): ChannelOptions {
-    const { clock, threads, silenceMs } = this.#ports;
+    const { clock, threads, silenceMs, engine } = this.#ports;
     const { remoteAddress: host, peer } = this.conversation;
     if (this.#secret === undefined) throw new Error('no keys yet');
     return {
@@ -130,6 +130,8 @@ export class OutgoingSession {
       peer: { host, ports, name: peer.name, fingerprint256: peer.fingerprint256 },
       identity: this.credentials.identity,
       suite: agreed.suite,
+      form: agreed.form,
+      engine,
       secret: this.#secret,
       clock,
       threads,

@@ -15,11 +15,12 @@ import type { Clock, Random } from '../base/ports.ts';
 import type { Guest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
-import type { MigrateOptions, SuiteName } from '../protocol/options.ts';
+import type { ChannelForm, MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
 import type { Change, MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
 import { ENCODINGS } from '../pages/batch.ts';
+import type { Engine } from '../transport/connection.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
 import type { Handovers } from './handover/handovers.ts';
@@ -48,6 +49,9 @@ export interface OutgoingPorts {
   /** As they are now: a session takes them once, another one may find a newer revocation list. */
   readonly credentials: () => Credentials;
   readonly suites: readonly SuiteName[];
+  readonly forms: readonly ChannelForm[];
+  /** How data channels are read and written here; the other host has its own way. */
+  readonly engine: Engine;
   readonly inventory: Inventory;
   readonly store: RecordStore;
   readonly clock: Clock;
@@ -190,7 +194,7 @@ export class OutgoingMigration {
   }
 
   #plan(): Plan {
-    const { host, suites, random } = this.#ports;
+    const { host, suites, forms, random } = this.#ports;
     const { appraiser } = this.#session.credentials;
     const { options, migrationId } = this.#request;
     return {
@@ -198,6 +202,7 @@ export class OutgoingMigration {
       from: host,
       options,
       suites: options.suite === undefined ? suites : suites.filter((s) => s === options.suite),
+      forms: options.form === undefined ? forms : forms.filter((f) => f === options.form),
       encodings: ENCODINGS,
       formats: appraiser.allowed,
       nonce: random.bytes(32),
@@ -385,6 +390,8 @@ export class OutgoingMigration {
     const { deletion } = this.#ports.store.migration(this.migrationId) ?? {};
     const result = this.#telemetry.result(end, {
       suite: agreed?.suite ?? null,
+      form: agreed?.form ?? null,
+      engine: this.#ports.engine,
       channels: agreed?.channels ?? this.#request.options.channels,
       attestation,
       vtpmMoved: this.#vm.descriptor.vtpm !== null,

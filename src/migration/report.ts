@@ -51,6 +51,10 @@ export interface MigrationResult {
   readonly detail: string;
   readonly mode: string;
   readonly suite: string | null;
+  /** What was around the records of its data channels. */
+  readonly form: string | null;
+  /** How the source's data channels were written. */
+  readonly engine: string;
   readonly channels: number;
   readonly memoryBytes: number;
   readonly totalMs: number;

@@ -200,6 +200,8 @@ export class Telemetry {
     ended: Pick<MigrationResult, 'outcome' | 'code' | 'detail'>,
     more: {
       readonly suite: string | null;
+      readonly form: string | null;
+      readonly engine: string;
       readonly channels: number;
       readonly attestation: MigrationResult['attestation'];
       readonly vtpmMoved: boolean;
@@ -223,6 +225,8 @@ export class Telemetry {
       detail: ended.detail,
       mode,
       suite: more.suite,
+      form: more.form,
+      engine: more.engine,
       channels: more.channels,
       memoryBytes: this.#memoryBytes,
       totalMs,

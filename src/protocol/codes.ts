@@ -75,6 +75,7 @@ export const CODES = {
   PKI_BUSY: entry('Another command is changing that folder of certificates.', 'Try again; remove the lock file if no other `migctl pki` runs.', 'operator', true),
   VERSION_MISMATCH: entry('The hosts share no protocol version.', 'Upgrade the older daemon.', 'peer', false, refused),
   SUITE_MISMATCH: entry('The hosts share no permitted cipher suite.', 'Allow a common suite in both configurations.', 'peer', false, refused),
+  FORM_MISMATCH: entry('The hosts share no permitted form of data channel.', 'Allow a common form in both configurations.', 'peer', false, refused),
   MESSAGE_MALFORMED: entry('A message does not have the form of its type.', 'Run the same version on both hosts; if it persists the peer is hostile.', 'peer', false),
   MESSAGE_TOO_LARGE: entry('A message is larger than its limit.', 'Run the same version on both hosts; if it persists the peer is hostile.', 'peer', false),
   MESSAGE_UNKNOWN: entry('A message has an unknown type.', 'Run the same version on both hosts.', 'peer', false),

@@ -72,6 +72,8 @@ export const MESSAGES = {
     /** The host that the source was told to migrate to. */
     to: nameSchema,
     suites: words,
+    /** What may be around the records of a data channel. */
+    forms: words,
     encodings: words,
     channels: z.number().int().min(1).max(CHANNELS_MAX),
     features: z.array(word).max(16),
@@ -79,6 +81,7 @@ export const MESSAGES = {
   HELLO_OK: define('HELLO_OK', {
     version: z.number().int().min(1).max(255),
     suite: word,
+    form: word,
     encodings: words,
     channels: z.number().int().min(1).max(CHANNELS_MAX),
     features: z.array(word).max(16),

@@ -26,6 +26,14 @@ export const SUITE_NAMES = [
 export const suiteSchema = z.enum(SUITE_NAMES);
 export type SuiteName = z.infer<typeof suiteSchema>;
 
+/**
+ * What is around the sealed records of a data channel: a mutual TLS connection of its own, or nothing
+ * but TCP. Best first.
+ */
+export const CHANNEL_FORMS = ['tls', 'sealed'] as const;
+export const channelFormSchema = z.enum(CHANNEL_FORMS);
+export type ChannelForm = z.infer<typeof channelFormSchema>;
+
 export const CHANNELS_MAX = 16;
 
 export const migrateOptionsSchema = z.strictObject({
@@ -46,6 +54,7 @@ export const migrateOptionsSchema = z.strictObject({
   timeoutMs: z.number().int().min(100).max(86_400_000).optional(),
   channels: z.number().int().min(1).max(CHANNELS_MAX).default(1),
   suite: suiteSchema.optional(),
+  form: channelFormSchema.optional(),
   /** Pre-copy gives up (code NOT_CONVERGING) after this many rounds. */
   roundsMax: z.number().int().min(1).max(1000).default(30),
 });

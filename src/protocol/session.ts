@@ -1,10 +1,11 @@
 /** What a session agreed on and how a migration can end: shared by both machines. */
 import { CODES, EXIT, type Code } from './codes.ts';
-import type { SuiteName } from './options.ts';
+import type { ChannelForm, SuiteName } from './options.ts';
 
 /** What HELLO and HELLO_OK settled. */
 export interface Agreed {
   readonly suite: SuiteName;
+  readonly form: ChannelForm;
   readonly channels: number;
   /** Whether a session that breaks in the rounds may be followed by another. */
   readonly resumes: boolean;

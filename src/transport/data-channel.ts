@@ -1,25 +1,34 @@
 /**
  * One data channel: the source connects, the destination listens for exactly one peer. Either gives
- * a TLS socket that has joined the session, paused, with nothing read beyond the JOIN. Neither knows
- * what will be carried.
+ * a connection that has joined the session, with nothing read beyond the JOIN. Neither knows what will
+ * be carried, nor how its form secures it.
  */
-import { createServer, connect as tlsConnect, type TLSSocket } from 'node:tls';
-import type { Socket } from 'node:net';
+import { connect as tcpConnect, createServer, type Socket } from 'node:net';
 import { JOIN_MS_MAX, JOIN_PENDING_MAX, JOIN_WAIT_MS_MAX } from '../base/limits.ts';
-import type { Clock } from '../base/ports.ts';
-import type { Join } from '../crypto/join-proof.ts';
-import { classifyTlsError, refusalOf } from '../crypto/pki/tls-error.ts';
+import { classifyTlsError } from '../crypto/pki/tls-error.ts';
 import { MigError } from '../protocol/error.ts';
-import { awaitJoin, checkPeer, joinFrame, type ExpectedPeer } from './join.ts';
+import type { ChannelForm } from '../protocol/options.ts';
+import type { Carrier, Ends, Engine, Secure } from './connection.ts';
+import { joinAsDestination, joinAsSource } from './join.ts';
+import { nativeTlsClient, nativeTlsServer } from './native-tls-form.ts';
 import { bindFirstFree, type PortRange } from './port-range.ts';
-import { clientOptions, DATA_ALPN, serverOptions, type TlsIdentity } from './tls.ts';
+import { sealedClient, sealedServer } from './sealed-form.ts';
+import { tlsClient, tlsServer } from './tls-form.ts';
 
-interface Ends {
-  readonly identity: TlsIdentity;
-  readonly expected: ExpectedPeer;
-  readonly join: Join;
-  readonly clock: Clock;
-}
+const SECURE: {
+  readonly [F in ChannelForm]: {
+    readonly [E in Engine]: { readonly client: Secure; readonly server: Secure };
+  };
+} = {
+  tls: {
+    portable: { client: tlsClient, server: tlsServer },
+    native: { client: nativeTlsClient, server: nativeTlsServer },
+  },
+  sealed: {
+    portable: { client: sealedClient, server: sealedServer },
+    native: { client: sealedClient, server: sealedServer },
+  },
+};
 
 /**
  * Connects and joins. Rejects with PEER_UNREACHABLE, PEER_SILENT, PEER_WRONG, CERT_…, CHANNEL_JOIN,
@@ -27,21 +36,22 @@ interface Ends {
  */
 export async function connectDataChannel(
   input: Ends & { readonly host: string; readonly port: number; readonly highWaterMark: number },
-): Promise<TLSSocket> {
-  const { host, port, identity, expected, join, clock, highWaterMark } = input;
-  const tls = clientOptions(identity, DATA_ALPN);
-  const options = { ...tls, host, port, noDelay: true, highWaterMark };
-  const socket = tlsConnect(options);
+): Promise<Carrier> {
+  const { host, port, form, engine, join, clock, highWaterMark } = input;
+  const options = { host, port, noDelay: true, highWaterMark };
+  const socket = tcpConnect(options);
   const late = Promise.withResolvers<never>();
   const timer = clock.after(JOIN_MS_MAX, () => late.reject(new MigError('PEER_SILENT', 'join')));
+  const joined = async (): Promise<Carrier> => {
+    await connected(socket);
+    const connection = await SECURE[form][engine].client(socket, input, ignore);
+    await joinAsSource(connection, join);
+    return connection.carry();
+  };
   try {
-    await Promise.race([secured(socket), late.promise]);
-    checkPeer(socket, expected);
-    socket.write(joinFrame(socket, join, 'source'));
-    await Promise.race([awaitJoin(socket, join, 'destination'), late.promise]);
-    return socket;
+    return await Promise.race([joined(), late.promise]);
   } catch (thrown) {
-    socket.on('error', ignore).destroy();
+    socket.destroy();
     throw MigError.from(thrown, 'CHANNEL_JOIN');
   } finally {
     timer.cancel();
@@ -50,9 +60,9 @@ export async function connectDataChannel(
 
 export interface DataListener {
   readonly port: number;
-  /** Resolves with the rightful peer's socket; rejects with CHANNEL_JOIN when none came in time. */
-  readonly joined: Promise<TLSSocket>;
-  /** Stops listening and drops who has not joined; the socket that joined stays. */
+  /** Resolves with the rightful peer's connection; rejects with CHANNEL_JOIN when none came in time. */
+  readonly joined: Promise<Carrier>;
+  /** Stops listening and drops who has not joined; the connection that joined stays. */
   close(): void;
 }
 
@@ -68,18 +78,28 @@ export async function listenDataChannel(
     readonly onRefused?: (error: MigError) => void;
   },
 ): Promise<DataListener> {
-  const { address, ports, identity, clock, onRefused = ignore } = input;
-  const joined = Promise.withResolvers<TLSSocket>();
+  const { address, ports, clock, onRefused = ignore } = input;
+  const joined = Promise.withResolvers<Carrier>();
   joined.promise.catch(ignore);
   const pending = new Pending();
-  const server = createServer({
-    ...serverOptions(identity, DATA_ALPN),
-    handshakeTimeout: JOIN_MS_MAX,
-    noDelay: true,
+  const server = createServer({ noDelay: true });
+  server.on('connection', (socket) => {
+    pending.add(socket);
+    admit(socket, input, pending).then(
+      (carrier) => {
+        pending.delete(socket);
+        joined.resolve(carrier);
+        return close();
+      },
+      (thrown: unknown) => {
+        // What it is told of this goes first.
+        socket.destroySoon();
+        onRefused(MigError.from(thrown, 'CHANNEL_JOIN'));
+      },
+    );
   });
-  server.on('connection', (socket: Socket) => pending.add(socket));
-  server.on('tlsClientError', (error, socket) => onRefused(handshakeError(error, socket)));
   const port = await bindFirstFree(server, address, ports);
+  server.on('error', (cause) => joined.reject(new MigError('CHANNEL_LOST', '', { cause })));
   const close = () => {
     waiting.cancel();
     server.close();
@@ -90,36 +110,21 @@ export async function listenDataChannel(
     joined.reject(new MigError('CHANNEL_JOIN', 'nobody joined in time'));
     close();
   });
-  server.on('secureConnection', (socket) => {
-    socket.on('error', ignore);
-    admit(socket, input, pending).then(
-      () => {
-        pending.delete(socket);
-        joined.resolve(socket);
-        return close();
-      },
-      (thrown: unknown) => {
-        socket.destroy();
-        onRefused(MigError.from(thrown, 'CHANNEL_JOIN'));
-      },
-    );
-  });
-  server.on('error', (cause) => joined.reject(new MigError('CHANNEL_LOST', '', { cause })));
   return { port, joined: joined.promise, close };
 }
 
-/** Checks one connection and answers its JOIN. */
-async function admit(socket: TLSSocket, ends: Ends, pending: Pending): Promise<void> {
-  const { expected, join, clock } = ends;
-  checkPeer(socket, expected);
-  pending.favour(socket);
+/** Secures one connection, checks its JOIN and answers it; within JOIN_MS_MAX. */
+async function admit(socket: Socket, ends: Ends, pending: Pending): Promise<Carrier> {
+  const { form, engine, join, clock } = ends;
   const timer = clock.after(JOIN_MS_MAX, () => socket.destroy());
   try {
-    await awaitJoin(socket, join, 'source');
+    const secure = SECURE[form][engine].server;
+    const connection = await secure(socket, ends, () => pending.favour(socket));
+    await joinAsDestination(connection, join);
+    return connection.carry();
   } finally {
     timer.cancel();
   }
-  socket.write(joinFrame(socket, join, 'destination'));
 }
 
 /**
@@ -127,53 +132,42 @@ async function admit(socket: TLSSocket, ends: Ends, pending: Pending): Promise<v
  * that neither a flood nor a few silent connections keep the rightful peer out.
  */
 class Pending {
-  readonly #sockets = new Map<string, { readonly socket: Socket; known: boolean }>();
+  /** Whether the peer is known, by connection, the oldest first. */
+  readonly #sockets = new Map<Socket, boolean>();
 
   add(socket: Socket): void {
-    const key = keyOf(socket);
-    this.#sockets.set(key, { socket, known: false });
+    this.#sockets.set(socket, false);
     socket.on('error', ignore);
-    socket.once('close', () => this.#sockets.delete(key));
+    socket.once('close', () => this.#sockets.delete(socket));
     if (this.#sockets.size <= JOIN_PENDING_MAX) return;
-    const all = [...this.#sockets.values()];
-    const oldest = all.find((entry) => !entry.known) ?? all[0];
-    oldest?.socket.destroy();
+    const all = [...this.#sockets.entries()];
+    const [oldest] = all.find(([, isKnown]) => !isKnown) ?? all[0] ?? [];
+    oldest?.destroy();
   }
 
   /** The peer at the other end is the expected host: it goes last. */
   favour(socket: Socket): void {
-    const entry = this.#sockets.get(keyOf(socket));
-    if (entry !== undefined) entry.known = true;
+    if (this.#sockets.has(socket)) this.#sockets.set(socket, true);
   }
 
   delete(socket: Socket): void {
-    this.#sockets.delete(keyOf(socket));
+    this.#sockets.delete(socket);
   }
 
   dropAll(): void {
-    for (const { socket } of this.#sockets.values()) socket.destroy();
+    for (const socket of this.#sockets.keys()) socket.destroy();
     this.#sockets.clear();
   }
 }
 
-/** A connection dropped for its certificate fails with a mere reset: what was wrong is at the socket. */
-function handshakeError(cause: Error, socket: TLSSocket): MigError {
-  // Null, whatever its type says, as long as no certificate was judged.
-  const wasJudged = Boolean(socket.authorizationError);
-  const code = (wasJudged ? refusalOf(socket) : undefined) ?? classifyTlsError(cause);
-  return new MigError(code, cause.message, { cause });
-}
-
-/** The same for a TCP socket and for the TLS socket around it. */
-const keyOf = ({ remoteAddress, remotePort }: Socket): string => `${remoteAddress} ${remotePort}`;
-
-const secured = (socket: TLSSocket): Promise<void> =>
+const connected = (socket: Socket): Promise<void> =>
   new Promise((resolve, reject) => {
     const failed = (cause: Error) =>
       reject(new MigError(classifyTlsError(cause), cause.message, { cause }));
     socket.once('error', failed);
-    socket.once('secureConnect', () => {
+    socket.once('connect', () => {
       socket.off('error', failed);
+      socket.on('error', ignore);
       resolve();
     });
   });

@@ -5,6 +5,7 @@
  */
 import { constants } from 'node:crypto';
 import { assert } from '../base/assert.ts';
+import type { TlsSettings } from '../native/tls-context.ts';
 
 export const CONTROL_ALPN = 'migd/1';
 export const DATA_ALPN = 'migd-data/1';
@@ -58,3 +59,17 @@ export const serverOptions = (identity: TlsIdentity, alpn: string) => ({
   requestCert: true,
   secureOptions: constants.SSL_OP_NO_TICKET | constants.SSL_OP_NO_RENEGOTIATION,
 });
+
+/** The same for the engine that calls OpenSSL itself, which has no other habits than these. */
+export function nativeSettings(identity: TlsIdentity, alpn: string): TlsSettings {
+  const { cert, key, ca, crl } = settings(identity, alpn);
+  return {
+    certPem: cert,
+    keyPem: key,
+    caPem: ca,
+    crlPem: crl,
+    ciphers: CIPHERS,
+    groups: GROUPS,
+    alpn,
+  };
+}

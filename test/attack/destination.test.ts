@@ -109,6 +109,7 @@ const LIES: Record<string, Lie> = {
   'a message that is too large': raw(Buffer.alloc(MESSAGE_BYTES_MAX + 1), 'MESSAGE_TOO_LARGE'),
   'a version that was not offered': inHello({ version: 2 }, 'VERSION_MISMATCH', 'refused'),
   'a suite that was not offered': inHello({ suite: 'none' }, 'SUITE_MISMATCH', 'refused'),
+  'a form that was not offered': inHello({ form: 'none' }, 'FORM_MISMATCH', 'refused'),
   'more channels than offered': inHello({ channels: 16 }, 'MESSAGE_MALFORMED'),
   'an encoding that was not offered': inHello({ encodings: ['zip'] }, 'MESSAGE_MALFORMED'),
   'a further field': inHello({ colour: 'red' }, 'MESSAGE_MALFORMED'),

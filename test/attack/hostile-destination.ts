@@ -13,7 +13,7 @@ import { Conversation } from '../../src/migration/conversation.ts';
 import { openReceiver, type DataReceiver } from '../../src/migration/data-plane/receiver.ts';
 import { Threads } from '../../src/migration/data-plane/threads.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../../src/protocol/messages.ts';
-import type { SuiteName } from '../../src/protocol/options.ts';
+import type { ChannelForm, SuiteName } from '../../src/protocol/options.ts';
 import type { Subject } from '../../src/protocol/statement.ts';
 import type { ControlChannel } from '../../src/transport/control.ts';
 import { freePort, realPorts, type Cluster } from '../process/cluster.ts';
@@ -95,11 +95,12 @@ export class HostileSession {
   }
 
   helloOk(changes: object = {}): object {
-    const { suites = [], encodings = [], channels = 1 } = this.hello ?? {};
+    const { suites = [], forms = [], encodings = [], channels = 1 } = this.hello ?? {};
     return {
       type: 'HELLO_OK',
       version: 1,
       suite: suites[0],
+      form: forms[0],
       encodings,
       channels,
       features: this.features,
@@ -149,6 +150,8 @@ export class HostileSession {
       peer: this.conversation.peer,
       identity: this.host.identity,
       suite: (this.hello?.suites[0] ?? '') as SuiteName,
+      form: (this.hello?.forms[0] ?? '') as ChannelForm,
+      engine: 'portable',
       channels: 1,
       secret,
       memory: this.#memory.place,

@@ -148,6 +148,7 @@ void test('HELLO and attestation, wrongly', async (t) => {
     'for another host': { code: 'PEER_WRONG', changes: { to: 'host-x' } },
     'no name of a host': { code: 'MESSAGE_MALFORMED', changes: { to: '../host-b' } },
     'no suite of ours': { code: 'SUITE_MISMATCH', changes: { suites: ['none', 'rot13'] } },
+    'no form of ours': { code: 'FORM_MISMATCH', changes: { forms: ['carrier-pigeon'] } },
     'no suites': { code: 'MESSAGE_MALFORMED', changes: { suites: [] } },
     'a thousand suites': {
       code: 'MESSAGE_MALFORMED',

@@ -33,6 +33,8 @@ const RESULT = {
   detail: '',
   mode: 'pre-copy',
   suite: 'chacha20-poly1305+hmac-sha256',
+  form: 'tls',
+  engine: 'native',
   channels: 2,
   memoryBytes: 16 * 2 ** 20,
   totalMs: Number,

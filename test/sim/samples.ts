@@ -10,6 +10,7 @@ export const POLICY = new Uint8Array(2);
 export const SOFTWARE = ['software'] as const;
 export const SPEAKS = {
   suites: ['aes-256-gcm+hmac-sha256'],
+  forms: ['tls'],
   encodings: ['zero', 'raw'],
 } as const;
 

@@ -3,7 +3,7 @@ import type { Argv } from 'yargs';
 import type { MigrationEvent, Outcome } from '../../migration/report.ts';
 import { EXIT, type Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
-import { CHANNELS_MAX, SUITE_NAMES } from '../../protocol/options.ts';
+import { CHANNEL_FORMS, CHANNELS_MAX, SUITE_NAMES } from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
@@ -37,6 +37,10 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('rounds', { type: 'number', default: 30, describe: 'pre-copy gives up after so many' })
     .option('channels', { type: 'number', default: 1, describe: `1 to ${CHANNELS_MAX}` })
     .option('suite', { choices: SUITE_NAMES, describe: 'of ciphers (default: the best of both)' })
+    .option('form', {
+      choices: CHANNEL_FORMS,
+      describe: 'of data channels: sealed records inside TLS, or straight on TCP',
+    })
     .option('detach', { type: 'boolean', default: false, describe: 'do not wait for the end' });
 
 export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
@@ -56,6 +60,7 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
         ...(timeout === undefined ? {} : { timeoutMs: parseDuration(timeout) }),
         channels: argv.channels,
         ...(argv.suite === undefined ? {} : { suite: argv.suite }),
+        ...(argv.form === undefined ? {} : { form: argv.form }),
         roundsMax: argv.rounds,
         detach: argv.detach,
       };

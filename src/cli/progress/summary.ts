@@ -26,7 +26,7 @@ function success(result: MigrationResult): readonly string[] {
     ...(result.resumes === 0
       ? []
       : [`  the connection broke and was made again ${times(result.resumes)}`]),
-    `  ${result.suite}, ${result.channels} data channel${result.channels === 1 ? '' : 's'}`,
+    `  ${result.suite}, ${result.channels} data channel${result.channels === 1 ? '' : 's'} (${result.form}, ${result.engine})`,
     `  ${from}: ${attested(attestation.source)}`,
     `  ${to}: ${attested(attestation.destination)}`,
     vtpm.moved

@@ -2,9 +2,11 @@
  * The main thread's handle on one worker of the data plane: its commands, its reports in order, its
  * failure, its end. A worker that crashes, exits or breaks is one coded error for all who wait.
  */
+import { closeSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { WORKER_CLOSE_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
+import { interrupt } from '../../native/sockets.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { Command, Extent, ReceiverSetup, Report, ReportOf, SenderSetup } from './messages.ts';
 
@@ -26,6 +28,8 @@ export class ChannelThread {
   #failure: MigError | undefined;
   #isClosing = false;
   #extent: Extent | null = null;
+  /** What the worker waits on. */
+  #fd: number | null = null;
 
   /** Sets `worker` to its duty and owns it; the keys in `setup` move into the thread. */
   constructor(
@@ -84,10 +88,13 @@ export class ChannelThread {
    */
   async close(reckon?: number): Promise<Extent | null> {
     this.#isClosing = true;
+    if (this.#fd !== null) interrupt(this.#fd);
     this.send({ kind: 'close', reckon });
     const force = this.#clock.after(WORKER_CLOSE_MS_MAX, () => void this.#worker.terminate());
     await this.#exited.promise;
     force.cancel();
+    if (this.#fd !== null) closeSync(this.#fd);
+    this.#fd = null;
     return this.#extent;
   }
 
@@ -103,6 +110,11 @@ export class ChannelThread {
     if (report.kind === 'reckoned') {
       this.#extent = report.extent;
       return;
+    }
+    if (report.kind === 'joined') {
+      this.#fd = report.fd;
+      // One that was told to end before it had anything to wait on.
+      if (this.#isClosing && this.#fd !== null) interrupt(this.#fd);
     }
     const waiter = this.#waiters.get(report.kind)?.shift();
     if (waiter !== undefined) {

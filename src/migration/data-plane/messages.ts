@@ -4,8 +4,8 @@
  */
 import type { ReleasedKeys } from '../../crypto/key-schedule.ts';
 import type { Code } from '../../protocol/codes.ts';
-import type { SuiteName } from '../../protocol/options.ts';
-import type { ExpectedPeer } from '../../transport/join.ts';
+import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import type { Engine, ExpectedPeer } from '../../transport/connection.ts';
 import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 
@@ -41,6 +41,8 @@ export interface ChannelSetup {
   readonly channel: number;
   readonly channels: number;
   readonly suite: SuiteName;
+  readonly form: ChannelForm;
+  readonly engine: Engine;
   readonly identity: TlsIdentity;
   readonly expected: ExpectedPeer;
   readonly memory: MappedMemory;
@@ -94,7 +96,11 @@ export interface ChannelRound extends Extent {
 
 export type Report =
   | { readonly kind: 'listening'; readonly port: number }
-  | { readonly kind: 'joined' }
+  /**
+   * The channel has its rightful peer. `fd`: what the thread waits on, which the main thread closes
+   * when that is gone; null where it does not wait.
+   */
+  | { readonly kind: 'joined'; readonly fd: number | null }
   | { readonly kind: 'progress'; readonly pages: number; readonly bytes: number }
   | { readonly kind: 'round'; readonly round: ChannelRound }
   | { readonly kind: 'final'; readonly stateBytes: number; readonly tag: Uint8Array }

@@ -1,11 +1,14 @@
 /** A receiver's worker thread: listens for one channel, then receives until its end. */
-import type { TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
 import { assert } from '../../base/assert.ts';
 import { DirectionKeys } from '../../crypto/key-schedule.ts';
 import { Opener } from '../../crypto/opener.ts';
+import { portableCiphers } from '../../crypto/record-cipher.ts';
 import { SUITES } from '../../crypto/suites.ts';
+import { nativeCiphers } from '../../native/record-cipher.ts';
 import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
+import { BlockingReader } from './blocking-reader.ts';
 import { Garbage } from './garbage.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
@@ -14,12 +17,14 @@ import { NO_EXTENT, type ReceiverSetup } from './messages.ts';
 import { Receiving } from './receiving.ts';
 import { RecordReader } from './record-reader.ts';
 import { Silence } from './silence.ts';
-import { threadClock } from './thread-clock.ts';
+import { threadClock, threadRandom } from './thread-ports.ts';
 import { report, reportFailure, type Duty } from './worker-port.ts';
 
 /** What has come of the transfer; nothing before the channel joined. */
 interface Progress {
   receiving?: Receiving;
+  /** What holds keys. */
+  readonly wipe: Disposable[];
 }
 
 async function receive(
@@ -29,32 +34,43 @@ async function receive(
   progress: Progress,
   silence: Silence,
 ): Promise<void> {
-  const { address, ports, identity, expected, migrationId, channel } = setup;
+  const { migrationId, channel, silenceMs } = setup;
   const listener = await listenDataChannel({
-    address,
-    ports,
-    identity,
-    expected,
+    ...setup,
     join: { migrationId, channel, key: keys.join },
     clock: threadClock,
+    random: threadRandom,
   });
   report({ kind: 'listening', port: listener.port });
-  const socket = await listener.joined;
-  report({ kind: 'joined' });
+  const carrier = await listener.joined;
+  const isNative = carrier.engine === 'native';
+  report({ kind: 'joined', fd: isNative ? carrier.link.fd : null });
   const { suite, ramPath, origin } = setup;
-  const opener = new Opener({ suite: SUITES[suite], keys, channel, lineage: origin?.lineage });
+  const ciphers = isNative ? nativeCiphers : portableCiphers;
+  const lineage = origin?.lineage;
+  const opener = new Opener({ suite: SUITES[suite], keys, channel, lineage, ciphers });
+  progress.wipe.push(opener);
   const region = new RamFile(ramPath, memory.ram.length);
   const { state } = memory;
   const firstRound = origin?.round ?? 0;
   const receiving = new Receiving({ channel, opener, region, state, firstRound, report });
   progress.receiving = receiving;
-  socket.on('data', () => silence.heard());
-  socket.setTimeout(setup.silenceMs);
+  const heard = () => silence.heard();
+  if (isNative) {
+    const { link } = carrier;
+    progress.wipe.push(link);
+    const clock = threadClock;
+    await new BlockingReader({ link, opener, sink: receiving, silenceMs, clock, heard }).run();
+    return;
+  }
+  const { socket } = carrier;
+  socket.on('data', heard);
+  socket.setTimeout(silenceMs);
   readAll(socket, new RecordReader(opener, receiving), receiving);
 }
 
 /** Everything that ends the socket before the end record was accepted is a failure. */
-function readAll(socket: TLSSocket, reader: RecordReader, receiving: Receiving): void {
+function readAll(socket: Socket, reader: RecordReader, receiving: Receiving): void {
   const garbage = new Garbage();
   let isOver = false;
   const fail = (error: MigError): void => {
@@ -88,7 +104,7 @@ export function runReceiver(setup: ReceiverSetup): Duty {
   const keys = DirectionKeys.receive(setup.keys);
   const memory = viewGuestMemory(setup.memory);
   const share = { index: setup.channel, of: setup.channels };
-  const progress: Progress = {};
+  const progress: Progress = { wipe: [keys] };
   const silence = new Silence(threadClock, setup.silenceMs, () =>
     reportFailure(new MigError('PEER_SILENT', 'announced data does not come')),
   );
@@ -98,7 +114,7 @@ export function runReceiver(setup: ReceiverSetup): Duty {
       const { receiving } = progress;
       return receiving === undefined ? NO_EXTENT : receiving.acceptedOf(round);
     },
-    wipe: () => keys[Symbol.dispose](),
+    wipe: () => progress.wipe.forEach((each) => each[Symbol.dispose]()),
     obey: async (command) => {
       if (command.kind === 'due') {
         silence.watch(() => progress.receiving?.has(command.rounds) !== true);

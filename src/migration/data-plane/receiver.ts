@@ -7,7 +7,8 @@ import { CHANNEL_SILENCE_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.t
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { SuiteName } from '../../protocol/options.ts';
+import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import type { Engine } from '../../transport/connection.ts';
 import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
@@ -26,6 +27,8 @@ export interface ReceiverOptions {
   readonly peer: { readonly name: string; readonly fingerprint256: Uint8Array };
   readonly identity: TlsIdentity;
   readonly suite: SuiteName;
+  readonly form: ChannelForm;
+  readonly engine: Engine;
   readonly channels: number;
   /** Read while opening only; stays the caller's to wipe. */
   readonly secret: SessionSecret;
@@ -98,6 +101,8 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       channel,
       channels: options.channels,
       suite,
+      form: options.form,
+      engine: options.engine,
       identity: pemOf(identity),
       expected: { name: peer.name, fingerprint256: peer.fingerprint256 },
       memory: mapping.mapped,

@@ -2,16 +2,22 @@
  * Writes records to a channel by pull: `write` resolves when there is room for the next one, so that
  * no more is sealed than the socket takes. It does not know what records are.
  */
-import type { TLSSocket } from 'node:tls';
+import type { Socket } from 'node:net';
 import { setImmediate } from 'node:timers/promises';
 import { MigError } from '../../protocol/error.ts';
 import { Garbage } from './garbage.ts';
 
 /** Records between two looks at what else this thread has to do. */
-const RECORDS_PER_TURN = 8;
+export const RECORDS_PER_TURN = 8;
 
-export class RecordWriter {
-  readonly #socket: TLSSocket;
+/** Takes records, each when there is room for it. */
+export interface RecordSending {
+  /** Sends the pieces of one record, which are the caller's again when it resolves. Rejects with CHANNEL_LOST, PEER_SILENT. */
+  write(record: readonly Uint8Array[]): Promise<void>;
+}
+
+export class RecordWriter implements RecordSending {
+  readonly #socket: Socket;
   readonly #failed: (error: MigError) => void;
   #failure: MigError | undefined;
   #waiting: PromiseWithResolvers<void> | undefined;
@@ -19,7 +25,7 @@ export class RecordWriter {
   readonly #garbage = new Garbage();
 
   /** `failed` is told once, also while nothing is being written. */
-  constructor(socket: TLSSocket, silenceMs: number, failed: (error: MigError) => void) {
+  constructor(socket: Socket, silenceMs: number, failed: (error: MigError) => void) {
     this.#socket = socket;
     this.#failed = failed;
     socket.setTimeout(silenceMs, () => {
@@ -35,7 +41,6 @@ export class RecordWriter {
     socket.resume();
   }
 
-  /** Sends the pieces of one record. Rejects with CHANNEL_LOST, PEER_SILENT. */
   async write(record: readonly Uint8Array[]): Promise<void> {
     if (this.#failure !== undefined) throw this.#failure;
     this.#socket.cork();

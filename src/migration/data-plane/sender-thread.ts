@@ -1,18 +1,21 @@
 /** A sender's worker thread: joins one channel, then sends as it is told. */
 import { CHANNEL_QUEUE_BYTES_MAX } from '../../base/limits.ts';
 import { DirectionKeys } from '../../crypto/key-schedule.ts';
+import { portableCiphers } from '../../crypto/record-cipher.ts';
 import { Sealer } from '../../crypto/sealer.ts';
 import { SUITES } from '../../crypto/suites.ts';
+import { nativeCiphers } from '../../native/record-cipher.ts';
 import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
 import type { Share } from '../../pages/share.ts';
+import { BlockingWriter } from './blocking-writer.ts';
 import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
 import { digestShare } from './memory-digest.ts';
 import { NO_EXTENT, type SenderSetup } from './messages.ts';
 import { Pacer } from './pacer.ts';
 import { RecordWriter } from './record-writer.ts';
 import { Sending } from './sending.ts';
-import { threadClock } from './thread-clock.ts';
+import { threadClock, threadRandom } from './thread-ports.ts';
 import { report, reportFailure, type Duty } from './worker-port.ts';
 
 interface Held {
@@ -25,26 +28,34 @@ interface Held {
 /** What has come of the transfer; nothing before the channel joined. */
 interface Progress {
   sending?: Sending;
+  /** Of what holds keys besides the keys themselves. */
+  readonly wipe: Disposable[];
 }
 
 async function join(setup: SenderSetup, held: Held, progress: Progress): Promise<Sending> {
-  const { host, port, identity, expected, migrationId, channel } = setup;
+  const { migrationId, channel, silenceMs } = setup;
   const { keys } = held;
-  const socket = await connectDataChannel({
-    host,
-    port,
-    identity,
-    expected,
+  const carrier = await connectDataChannel({
+    ...setup,
     join: { migrationId, channel, key: keys.join },
     clock: threadClock,
+    random: threadRandom,
     highWaterMark: CHANNEL_QUEUE_BYTES_MAX,
   });
   const { suite, origin } = setup;
-  const sealer = new Sealer({ suite: SUITES[suite], keys, channel, lineage: origin?.lineage });
-  const writer = new RecordWriter(socket, setup.silenceMs, reportFailure);
+  // A native cipher uses its buffer again, and only a writer that waits is done with it by then.
+  const isNative = carrier.engine === 'native';
+  const ciphers = isNative ? nativeCiphers : portableCiphers;
+  const lineage = origin?.lineage;
+  const sealer = new Sealer({ suite: SUITES[suite], keys, channel, lineage, ciphers });
+  progress.wipe.push(sealer);
+  if (isNative) progress.wipe.push(carrier.link);
+  const writer = isNative
+    ? new BlockingWriter(carrier.link, silenceMs, threadClock)
+    : new RecordWriter(carrier.socket, silenceMs, reportFailure);
   const sending = new Sending({ sealer, writer, report, clock: threadClock, ...held });
   progress.sending = sending;
-  report({ kind: 'joined' });
+  report({ kind: 'joined', fd: isNative ? carrier.link.fd : null });
   return sending;
 }
 
@@ -53,12 +64,12 @@ export function runSender(setup: SenderSetup): Duty {
   const memory = viewGuestMemory(setup.memory);
   const share = { index: setup.channel, of: setup.channels };
   const pacer = new Pacer(threadClock);
-  const progress: Progress = {};
+  const progress: Progress = { wipe: [keys] };
   const joined = join(setup, { keys, memory, pacer, share }, progress);
   joined.catch(reportFailure);
   return {
     reckon: (round) => progress.sending?.sentOf(round) ?? NO_EXTENT,
-    wipe: () => keys[Symbol.dispose](),
+    wipe: () => progress.wipe.forEach((each) => each[Symbol.dispose]()),
     obey: async (command) => {
       switch (command.kind) {
         case 'limit':

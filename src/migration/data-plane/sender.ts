@@ -6,7 +6,8 @@ import { CHANNEL_SILENCE_MS_MAX, JOIN_MS_MAX, WORKER_START_MS_MAX } from '../../
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import type { MigError } from '../../protocol/error.ts';
-import type { SuiteName } from '../../protocol/options.ts';
+import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import type { Engine } from '../../transport/connection.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
@@ -33,6 +34,8 @@ export interface SenderOptions {
   };
   readonly identity: TlsIdentity;
   readonly suite: SuiteName;
+  readonly form: ChannelForm;
+  readonly engine: Engine;
   /** Read while opening only; stays the caller's to wipe. */
   readonly secret: SessionSecret;
   readonly memory: MemoryPlace;
@@ -127,6 +130,8 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       channel,
       channels: ports.length,
       suite,
+      form: options.form,
+      engine: options.engine,
       identity: pemOf(identity),
       expected: { name, fingerprint256 },
       memory: mapping.mapped,

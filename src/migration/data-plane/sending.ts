@@ -18,7 +18,7 @@ import {
   type RoundPages,
 } from './messages.ts';
 import type { Pacer } from './pacer.ts';
-import type { RecordWriter } from './record-writer.ts';
+import type { RecordSending } from './record-writer.ts';
 
 /** Told to the main thread this often: waking it costs as much as sealing a record. */
 const PROGRESS_MS = 50;
@@ -31,7 +31,7 @@ export const STATE_CHANNEL = 0;
 
 export interface SendingOptions {
   readonly sealer: Sealer;
-  readonly writer: Pick<RecordWriter, 'write'>;
+  readonly writer: RecordSending;
   readonly pacer: Pick<Pacer, 'take'>;
   readonly clock: Pick<Clock, 'now'>;
   readonly memory: GuestMemory;

@@ -12,6 +12,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
         const { plan } = before;
         const { migrationId, versionMin, versionMax } = message;
         const suite = plan.suites.find((name) => message.suites.includes(name));
+        const form = plan.forms.find((name) => message.forms.includes(name));
         const encodings = plan.encodings.filter((name) => message.encodings.includes(name));
         const channels = Math.min(message.channels, plan.channelsMax);
         if (message.to !== plan.host) return abort(before, 'PEER_WRONG', `this is ${plan.host}`);
@@ -19,8 +20,9 @@ export const session: DestinationRules<'AwaitingHello'> = {
           return abort(before, 'VERSION_MISMATCH', `${versionMin} to ${versionMax} offered`);
         }
         if (suite === undefined) return abort(before, 'SUITE_MISMATCH', 'none of those offered');
+        if (form === undefined) return abort(before, 'FORM_MISMATCH', 'none of those offered');
         const resumes = plan.resumes && message.features.includes(RESUME);
-        const agreed = { suite, channels, resumes };
+        const agreed = { suite, form, channels, resumes };
         return {
           state: { kind: 'AwaitingAttRequest', plan, migrationId, agreed },
           effects: [
@@ -31,6 +33,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
                 type: 'HELLO_OK',
                 version: PROTOCOL_VERSION,
                 suite,
+                form,
                 encodings,
                 channels,
                 features: resumes ? [RESUME] : [],

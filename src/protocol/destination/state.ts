@@ -14,7 +14,7 @@
 import type { Code } from '../codes.ts';
 import type { Rules } from '../machine.ts';
 import type { Evidence, Message, MessageOf, MessageType, SignedFinal } from '../messages.ts';
-import type { SuiteName } from '../options.ts';
+import type { ChannelForm, SuiteName } from '../options.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
@@ -25,6 +25,7 @@ export interface Plan {
   /** The peer, as its certificate says. */
   readonly from: string;
   readonly suites: readonly SuiteName[];
+  readonly forms: readonly ChannelForm[];
   readonly encodings: readonly string[];
   readonly channelsMax: number;
   readonly formats: readonly string[];

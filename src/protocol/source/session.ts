@@ -31,6 +31,7 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
               migrationId: plan.migrationId,
               to: plan.options.to,
               suites: [...plan.suites],
+              forms: [...plan.forms],
               encodings: [...plan.encodings],
               channels: plan.options.channels,
               features: plan.resumes ? [RESUME] : [],
@@ -49,10 +50,12 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
       run: (state, { message }) => {
         const { plan, outage } = state;
         const suite = plan.suites.find((name) => name === message.suite);
+        const form = plan.forms.find((name) => name === message.form);
         if (message.version !== PROTOCOL_VERSION) {
           return abort(state, 'VERSION_MISMATCH', `picked ${message.version}`);
         }
         if (suite === undefined) return abort(state, 'SUITE_MISMATCH', `picked ${message.suite}`);
+        if (form === undefined) return abort(state, 'FORM_MISMATCH', `picked ${message.form}`);
         if (message.channels > plan.options.channels) {
           return abort(state, 'MESSAGE_MALFORMED', 'more channels than offered');
         }
@@ -60,7 +63,7 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
           return abort(state, 'MESSAGE_MALFORMED', 'an encoding that was not offered');
         }
         const resumes = plan.resumes && message.features.includes(RESUME);
-        const agreed = { suite, channels: message.channels, resumes };
+        const agreed = { suite, form, channels: message.channels, resumes };
         return {
           state: { kind: 'AwaitingEvidence', plan, agreed, outage },
           effects: [

@@ -12,7 +12,7 @@
 import type { Code } from '../codes.ts';
 import type { VmDescriptor } from '../descriptor.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
-import type { MigrateOptions, SuiteName } from '../options.ts';
+import type { ChannelForm, MigrateOptions, SuiteName } from '../options.ts';
 import type { Rules } from '../machine.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
@@ -24,6 +24,7 @@ export interface Plan {
   readonly from: string;
   readonly options: MigrateOptions;
   readonly suites: readonly SuiteName[];
+  readonly forms: readonly ChannelForm[];
   readonly encodings: readonly string[];
   readonly formats: readonly string[];
   /** Our challenge to the destination. */

@@ -30,7 +30,7 @@ const options = (suite: SuiteName = DEFAULT): SealerOptions => ({
 function openWhole(opener: Opener, record: Uint8Array, step = record.length): Buffer {
   const header = opener.begin(record.subarray(0, RECORD_HEADER_BYTES));
   const body = record.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + header.length);
-  const plaintext: Buffer[] = [];
+  const plaintext: Uint8Array[] = [];
   for (let at = 0; at < body.length; at += step) {
     plaintext.push(opener.update(body.subarray(at, at + step)));
   }
@@ -93,7 +93,7 @@ void test('the GCM record is what node:crypto makes of nonce, header and key', a
   t.same(record.subarray(RECORD_HEADER_BYTES), Buffer.concat([ciphertext, cipher.getAuthTag()]));
 });
 
-const ends = (record: Uint8Array[]) => [record.at(0), record.at(-1)] as Uint8Array[];
+const ends = (record: readonly Uint8Array[]) => [record.at(0), record.at(-1)] as Uint8Array[];
 
 void test('the transcript is the chain that protocol.md describes', async (t) => {
   using keys = secret.channelKeys(CHANNEL, 'to-destination');

@@ -169,6 +169,8 @@ async function open({ from, to, channels, salt, origin, onProgress }: Session): 
   const common = {
     migrationId: MIGRATION_ID,
     suite: SUITE,
+    form: 'tls',
+    engine: 'native',
     secret,
     clock: realClock,
     threads,

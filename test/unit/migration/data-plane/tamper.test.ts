@@ -1,12 +1,12 @@
 /**
- * A relay that changes the byte stream of a channel, inside TLS: what arrives at a real receiver
- * after someone flipped, dropped, swapped, repeated, cut or spliced records. Each has its code, and
- * a stream left alone is accepted.
+ * A relay that changes the byte stream of a channel, inside its TLS where it has one: what arrives at
+ * a real receiver, of either form and engine, after someone flipped, dropped, swapped, repeated, cut
+ * or spliced records. Each has its code, and a stream left alone is accepted.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { TLSSocket } from 'node:tls';
-import { test } from 'tap';
+import type { Socket } from 'node:net';
+import { test, type Test } from 'tap';
 import { MiB, PAGE_BYTES } from '../../../../src/base/units.ts';
 import { Sealer } from '../../../../src/crypto/sealer.ts';
 import { SUITES } from '../../../../src/crypto/suites.ts';
@@ -17,7 +17,16 @@ import type { Code } from '../../../../src/protocol/codes.ts';
 import type { RecordKind } from '../../../../src/protocol/record.ts';
 import { encodeRoundEnd } from '../../../../src/protocol/round-end.ts';
 import { connectDataChannel } from '../../../../src/transport/data-channel.ts';
-import { makeHosts, MIGRATION_ID, realClock, sessionSecret } from './fixtures.ts';
+import {
+  makeHosts,
+  MIGRATION_ID,
+  PAIRINGS,
+  realClock,
+  realRandom,
+  sessionSecret,
+  titleOf,
+  type Pairing,
+} from './fixtures.ts';
 import { TestMemory } from './memories.ts';
 
 const { a, b } = makeHosts('a', 'b');
@@ -27,11 +36,11 @@ const RAM_BYTES = MiB;
 
 interface Opened extends AsyncDisposable {
   readonly receiver: DataReceiver;
-  readonly socket: TLSSocket;
+  readonly socket: Socket;
 }
 
 /** A receiver with a joined connection to it, at which records can be written as one likes. */
-async function openRelay(to: TestMemory): Promise<Opened> {
+async function openRelay(to: TestMemory, { form, destination }: Pairing): Promise<Opened> {
   using secret = sessionSecret();
   const receiver = await openReceiver({
     migrationId: MIGRATION_ID,
@@ -40,13 +49,17 @@ async function openRelay(to: TestMemory): Promise<Opened> {
     peer: a,
     identity: b.identity,
     suite: SUITE,
+    form,
+    engine: destination,
     channels: 1,
     secret,
     memory: to.place,
     clock: realClock,
     threads,
   });
-  const socket = await connectDataChannel({
+  const carrier = await connectDataChannel({
+    form,
+    engine: 'portable',
     host: '127.0.0.1',
     port: receiver.ports[0] ?? 0,
     identity: a.identity,
@@ -57,8 +70,11 @@ async function openRelay(to: TestMemory): Promise<Opened> {
       key: secret.channelKeys(0, 'to-destination').join,
     },
     clock: realClock,
+    random: realRandom,
     highWaterMark: MiB,
   });
+  if (carrier.engine !== 'portable') throw new Error('a socket to write to was asked for');
+  const { socket } = carrier;
   socket.on('error', () => undefined);
   await receiver.joined;
   const dispose = async () => {
@@ -98,9 +114,9 @@ async function wholeTransfer(salt = 0): Promise<Buffer[]> {
 }
 
 /** What the receiver says to these bytes; undefined when it accepts a whole transfer. */
-async function answerTo(stream: Uint8Array): Promise<Code | undefined> {
+async function answerTo(stream: Uint8Array, pairing: Pairing): Promise<Code | undefined> {
   using to = new TestMemory(RAM_BYTES);
-  await using opened = await openRelay(to);
+  await using opened = await openRelay(to, pairing);
   const { receiver, socket } = opened;
   const accepted = receiver.finalReceived();
   accepted.catch(() => undefined);
@@ -123,7 +139,7 @@ const flip = (bytes: Buffer, at: number): Buffer => {
 
 const concat = (...parts: Uint8Array[]): Buffer => Buffer.concat(parts);
 
-void test('records changed on their way', async (t) => {
+const changed = async (t: Test, pairing: Pairing) => {
   const records = await wholeTransfer();
   t.equal(records.length, 9);
   const whole = Buffer.concat(records);
@@ -163,9 +179,9 @@ void test('records changed on their way', async (t) => {
     nothing: { stream: Buffer.alloc(0), code: 'CHANNEL_LOST' },
   };
   for (const [what, { stream, code }] of Object.entries(cases)) {
-    t.equal(await answerTo(stream), code, what);
+    t.equal(await answerTo(stream, pairing), code, what);
   }
-});
+};
 
 /** A stream of records as a peer with the right keys, but wrong manners, may send them. */
 const stream = (...records: [RecordKind, Uint8Array][]): Buffer => {
@@ -178,7 +194,7 @@ const roundEnd = (round: number, pages = 0): [RecordKind, Uint8Array] => [
   encodeRoundEnd({ round, pages, zeroPages: 0 }),
 ];
 
-void test('genuine records that no honest source sends', async (t) => {
+const wrongly = async (t: Test, pairing: Pairing) => {
   const state: [RecordKind, Uint8Array] = ['state', randomBytes(10)];
   const end: [RecordKind, Uint8Array] = ['end', Buffer.alloc(0)];
   // One zero page, number 256 of 256.
@@ -218,15 +234,22 @@ void test('genuine records that no honest source sends', async (t) => {
     },
   };
   for (const [what, { bytes, code }] of Object.entries(cases)) {
-    t.equal(await answerTo(bytes), code, what);
+    t.equal(await answerTo(bytes, pairing), code, what);
   }
-});
+};
 
-void test('a peer that stops without goodbye in the middle: CHANNEL_LOST', async (t) => {
+const silent = async (t: Test, pairing: Pairing) => {
   using to = new TestMemory(RAM_BYTES);
-  await using opened = await openRelay(to);
+  await using opened = await openRelay(to, pairing);
   const [record = Buffer.alloc(0)] = await wholeTransfer();
   opened.socket.write(record.subarray(0, 5000), () => opened.socket.destroy());
   await once(opened.socket, 'close');
   t.match(await opened.receiver.failed, { code: 'CHANNEL_LOST' });
-});
+};
+
+for (const pairing of PAIRINGS.filter(({ source }) => source === 'portable')) {
+  const to = titleOf(pairing);
+  void test(`records changed on their way: ${to}`, (t) => changed(t, pairing));
+  void test(`genuine records that no honest source sends: ${to}`, (t) => wrongly(t, pairing));
+  void test(`a peer that stops in the middle: CHANNEL_LOST: ${to}`, (t) => silent(t, pairing));
+}

@@ -11,11 +11,21 @@ import {
 } from '../../../../src/migration/data-plane/sender.ts';
 import { Threads } from '../../../../src/migration/data-plane/threads.ts';
 import { SUITE_NAMES, type SuiteName } from '../../../../src/protocol/options.ts';
-import { makeHosts, MIGRATION_ID, realClock, sessionSecret } from './fixtures.ts';
+import {
+  makeHosts,
+  MIGRATION_ID,
+  PAIRINGS,
+  realClock,
+  sessionSecret,
+  titleOf,
+  type Pairing,
+} from './fixtures.ts';
 import { TestMemory } from './memories.ts';
 
 const { a, b } = makeHosts('a', 'b');
 const threads = new Threads(4);
+
+const NATIVE: Pairing = { form: 'tls', source: 'native', destination: 'native' };
 
 interface Pair extends AsyncDisposable {
   readonly sender: DataSender;
@@ -27,11 +37,13 @@ async function openPair(input: {
   readonly to: TestMemory;
   readonly channels?: number;
   readonly suite?: SuiteName;
+  readonly pairing?: Pairing;
   readonly onProgress?: (progress: Progress) => void;
 }): Promise<Pair> {
   const { from, to, channels = 1, suite = 'aes-256-gcm+hmac-sha256', onProgress } = input;
+  const { form, source, destination } = input.pairing ?? NATIVE;
   using secret = sessionSecret();
-  const common = { migrationId: MIGRATION_ID, suite, secret, clock: realClock, threads };
+  const common = { migrationId: MIGRATION_ID, suite, form, secret, clock: realClock, threads };
   const receiver = await openReceiver({
     ...common,
     address: '127.0.0.1',
@@ -40,6 +52,7 @@ async function openPair(input: {
     identity: b.identity,
     channels,
     memory: to.place,
+    engine: destination,
   });
   const { name, fingerprint256 } = b;
   const sender = await openSender({
@@ -47,6 +60,7 @@ async function openPair(input: {
     peer: { host: '127.0.0.1', ports: receiver.ports, name, fingerprint256 },
     identity: a.identity,
     memory: from.place,
+    engine: source,
     ...(onProgress === undefined ? {} : { onProgress }),
   });
   await receiver.joined;
@@ -69,11 +83,14 @@ function treeDigest(ram: Uint8Array): string {
   return root.digest('hex');
 }
 
-const RAM_BYTES = 64 * MiB;
+const RAM_BYTES = 16 * MiB;
 const PAGES = RAM_BYTES / PAGE_BYTES;
 
-for (const channels of [1, 3]) {
-  void test(`64 MiB of all kinds of pages over ${channels} channel(s)`, async (t) => {
+for (const [pairing, channels] of PAIRINGS.flatMap((each) => [
+  [each, 1] as const,
+  [each, 3] as const,
+])) {
+  void test(`all kinds of pages: ${titleOf(pairing)}, ${channels} channel(s)`, async (t) => {
     using from = new TestMemory(RAM_BYTES);
     using to = new TestMemory(RAM_BYTES);
     for (let page = 0; page < PAGES; page += 1) {
@@ -83,7 +100,13 @@ for (const channels of [1, 3]) {
       (page) => page % 5 >= 3 && !(page > 1000 && page < 3000),
     ).length;
     const told: Progress[] = [];
-    await using pair = await openPair({ from, to, channels, onProgress: (p) => told.push(p) });
+    await using pair = await openPair({
+      from,
+      to,
+      pairing,
+      channels,
+      onProgress: (p) => told.push(p),
+    });
     const { sender, receiver } = pair;
 
     const [sent, received] = await Promise.all([
@@ -135,79 +158,86 @@ for (const channels of [1, 3]) {
   });
 }
 
-for (const suite of SUITE_NAMES) {
-  void test(`${suite} moves memory`, async (t) => {
+/** Both hosts of one engine. */
+const LIKES = PAIRINGS.filter(({ source, destination }) => source === destination);
+
+for (const [suite, pairing] of SUITE_NAMES.flatMap((s) =>
+  LIKES.map((each) => [s, each] as const),
+)) {
+  void test(`${suite} moves memory: ${titleOf(pairing)}`, async (t) => {
     using from = new TestMemory(4 * MiB);
     using to = new TestMemory(4 * MiB);
     for (let page = 0; page < 500; page += 1) from.scribble(page);
-    await using pair = await openPair({ from, to, suite });
+    await using pair = await openPair({ from, to, pairing, suite });
     await Promise.all([pair.sender.sendRound(0, 'all'), pair.receiver.roundReceived(0)]);
     t.equal(to.digest(), from.digest());
   });
 }
 
-void test('an empty round, and nothing to hear of a closed pair', async (t) => {
-  using from = new TestMemory(MiB);
-  using to = new TestMemory(MiB);
-  const pair = await openPair({ from, to, channels: 2 });
-  const failures: unknown[] = [];
-  void pair.sender.failed.then((error) => failures.push(error));
-  void pair.receiver.failed.then((error) => failures.push(error));
-  const [sent] = await Promise.all([
-    pair.sender.sendRound(0, 'dirty'),
-    pair.receiver.roundReceived(0),
-  ]);
-  t.match(sent, { pages: 0, zeroPages: 0 });
-  await Promise.all([pair.sender.sendFinal(1, { stateBytes: 1 }), pair.receiver.finalReceived()]);
-  await pair.sender.close();
-  await pair.sender.close();
-  await t.rejects(pair.sender.sendRound(2, 'all'), { code: 'CHANNEL_LOST' });
-  await pair.receiver.close();
-  t.same(failures, []);
-});
+for (const pairing of LIKES) {
+  void test(`an empty round, and nothing to hear of a closed pair: ${titleOf(pairing)}`, async (t) => {
+    using from = new TestMemory(MiB);
+    using to = new TestMemory(MiB);
+    const pair = await openPair({ from, to, pairing, channels: 2 });
+    const failures: unknown[] = [];
+    void pair.sender.failed.then((error) => failures.push(error));
+    void pair.receiver.failed.then((error) => failures.push(error));
+    const [sent] = await Promise.all([
+      pair.sender.sendRound(0, 'dirty'),
+      pair.receiver.roundReceived(0),
+    ]);
+    t.match(sent, { pages: 0, zeroPages: 0 });
+    await Promise.all([pair.sender.sendFinal(1, { stateBytes: 1 }), pair.receiver.finalReceived()]);
+    await pair.sender.close();
+    await pair.sender.close();
+    await t.rejects(pair.sender.sendRound(2, 'all'), { code: 'CHANNEL_LOST' });
+    await pair.receiver.close();
+    t.same(failures, []);
+  });
 
-void test('a sender that goes away before the end: CHANNEL_LOST at the receiver', async (t) => {
-  using from = new TestMemory(MiB);
-  using to = new TestMemory(MiB);
-  await using pair = await openPair({ from, to, channels: 2 });
-  const { sender, receiver } = pair;
-  await Promise.all([sender.sendRound(0, 'all'), receiver.roundReceived(0)]);
-  const waiting = receiver.finalReceived();
-  waiting.catch(() => undefined);
-  await sender.close();
-  await t.rejects(waiting, { code: 'CHANNEL_LOST' });
-  t.match(await receiver.failed, { code: 'CHANNEL_LOST' });
-});
+  void test(`a sender that goes away before the end: CHANNEL_LOST at the receiver: ${titleOf(pairing)}`, async (t) => {
+    using from = new TestMemory(MiB);
+    using to = new TestMemory(MiB);
+    await using pair = await openPair({ from, to, pairing, channels: 2 });
+    const { sender, receiver } = pair;
+    await Promise.all([sender.sendRound(0, 'all'), receiver.roundReceived(0)]);
+    const waiting = receiver.finalReceived();
+    waiting.catch(() => undefined);
+    await sender.close();
+    await t.rejects(waiting, { code: 'CHANNEL_LOST' });
+    t.match(await receiver.failed, { code: 'CHANNEL_LOST' });
+  });
 
-void test('a receiver that goes away: CHANNEL_LOST at the sender', async (t) => {
-  using from = new TestMemory(64 * MiB);
-  using to = new TestMemory(64 * MiB);
-  for (let page = 0; page < 64 * 256; page += 1) from.ram[page * PAGE_BYTES] = 1;
-  await using pair = await openPair({ from, to });
-  const round = pair.sender.sendRound(0, 'all');
-  round.catch(() => undefined);
-  await pair.receiver.close();
-  await t.rejects(round, { code: 'CHANNEL_LOST' });
-});
+  void test(`a receiver that goes away: CHANNEL_LOST at the sender: ${titleOf(pairing)}`, async (t) => {
+    using from = new TestMemory(64 * MiB);
+    using to = new TestMemory(64 * MiB);
+    for (let page = 0; page < 64 * 256; page += 1) from.ram[page * PAGE_BYTES] = 1;
+    await using pair = await openPair({ from, to, pairing });
+    const round = pair.sender.sendRound(0, 'all');
+    round.catch(() => undefined);
+    await pair.receiver.close();
+    await t.rejects(round, { code: 'CHANNEL_LOST' });
+  });
 
-void test('a bandwidth limit is kept, and lifting it frees who waits', async (t) => {
-  using from = new TestMemory(8 * MiB);
-  using to = new TestMemory(8 * MiB);
-  for (let page = 0; page < 2048; page += 1) from.ram[page * PAGE_BYTES] = 1;
-  await using pair = await openPair({ from, to, channels: 2 });
-  const { sender, receiver } = pair;
-  sender.setBandwidthLimit(32 * MiB);
-  const startedAt = performance.now();
-  await Promise.all([sender.sendRound(0, 'all'), receiver.roundReceived(0)]);
-  const elapsedMs = performance.now() - startedAt;
-  // 8 MiB at 32 MiB/s, less one record a channel of debt and the burst.
-  t.ok(elapsedMs > 180, `${elapsedMs} ms`);
-  sender.setBandwidthLimit(1);
-  const stuck = sender.sendRound(1, 'all');
-  const done = receiver.roundReceived(1);
-  sender.setBandwidthLimit(undefined);
-  t.same((await stuck).tag, (await done).tag);
-});
+  void test(`a bandwidth limit is kept, and lifting it frees who waits: ${titleOf(pairing)}`, async (t) => {
+    using from = new TestMemory(8 * MiB);
+    using to = new TestMemory(8 * MiB);
+    for (let page = 0; page < 2048; page += 1) from.ram[page * PAGE_BYTES] = 1;
+    await using pair = await openPair({ from, to, pairing, channels: 2 });
+    const { sender, receiver } = pair;
+    sender.setBandwidthLimit(32 * MiB);
+    const startedAt = performance.now();
+    await Promise.all([sender.sendRound(0, 'all'), receiver.roundReceived(0)]);
+    const elapsedMs = performance.now() - startedAt;
+    // 8 MiB at 32 MiB/s, less one record a channel of debt and the burst.
+    t.ok(elapsedMs > 180, `${elapsedMs} ms`);
+    sender.setBandwidthLimit(1);
+    const stuck = sender.sendRound(1, 'all');
+    const done = receiver.roundReceived(1);
+    sender.setBandwidthLimit(undefined);
+    t.same((await stuck).tag, (await done).tag);
+  });
+}
 
 void test('memory that is not there or of another size: NATIVE_FAILED', async (t) => {
   using to = new TestMemory(MiB);
@@ -220,6 +250,8 @@ void test('memory that is not there or of another size: NATIVE_FAILED', async (t
       peer: a,
       identity: b.identity,
       suite: 'aes-256-gcm+hmac-sha256',
+      form: 'tls',
+      engine: 'native',
       channels: 1,
       secret,
       memory,
@@ -245,6 +277,8 @@ void test('a receiver that nobody listens at: PEER_UNREACHABLE, and nothing is l
     peer: { host: '127.0.0.1', ports, name, fingerprint256 },
     identity: a.identity,
     suite: 'aes-256-gcm+hmac-sha256',
+    form: 'tls',
+    engine: 'native',
     secret,
     memory: from.place,
     clock: realClock,
