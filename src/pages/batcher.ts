@@ -1,73 +1,129 @@
 /**
- * Cuts the pages to send into batches: pulls ranges, tells zero pages from others, and gives each
- * batch as a table and views on the memory itself. No page is copied.
+ * Cuts the pages to send into batches: pulls ranges, reads their pages into a buffer that is made once
+ * and fits into a core's cache, tells zero pages from others, and gives each batch as a table and views
+ * on that buffer. What a batch says of a page and what it has of it are of the same instant, whatever
+ * the guest writes meanwhile.
  */
 import { BATCH_DATA_BYTES_MAX, BATCH_PAGES_MAX, BATCH_RUNS_MAX } from '../base/limits.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import { encodeTable, type Run } from './batch.ts';
+import { encodeTable, type EncodingName, type Run } from './batch.ts';
 import type { PageRange } from './bitmap.ts';
-import type { ZeroFinder } from './zero.ts';
+import { ZeroFinder } from './zero.ts';
+
+/** Where the pages of one region come from. */
+export interface PageSource {
+  /** Fills `into` from the byte `at` of the region. */
+  read(into: Uint8Array, at: number): void;
+}
 
 export interface Batch {
-  /** The plaintext: the table, then a view on each raw run. */
+  /** The plaintext: the table, then the data of the runs; good until the next batch. */
   readonly pieces: readonly Uint8Array[];
   readonly pages: number;
   readonly zeroPages: number;
 }
 
-export interface BatcherOptions {
-  readonly region: number;
-  readonly memory: Uint8Array;
-  readonly zeros: ZeroFinder;
-  readonly dataBytesMax?: number;
-}
-
 /** A run while it grows. */
 type Growing = { -readonly [K in keyof Run]: Run[K] };
 
-/** The batches of `ranges`, which must be ascending and within the memory. */
-export function* batchesOf(
-  ranges: Iterable<PageRange>,
-  options: BatcherOptions,
-): Generator<Batch, void, void> {
-  const dataPagesMax = (options.dataBytesMax ?? BATCH_DATA_BYTES_MAX) / PAGE_BYTES;
-  let runs: Growing[] = [];
-  let pages = 0;
-  let zeroPages = 0;
-  let last: Growing | undefined;
-  for (const { first, count } of ranges) {
-    for (let page = first; page < first + count; page += 1) {
-      const encoding = options.zeros.isZero(page) ? 'zero' : 'raw';
-      const joins = last?.encoding === encoding && last.firstPage + last.pageCount === page;
-      const full =
-        pages - zeroPages + (encoding === 'raw' ? 1 : 0) > dataPagesMax ||
-        pages === BATCH_PAGES_MAX ||
-        (!joins && runs.length === BATCH_RUNS_MAX);
-      if (full) {
-        yield finish(runs, pages, zeroPages, options.memory);
-        runs = [];
-        pages = 0;
-        zeroPages = 0;
-        last = undefined;
+export class Batcher {
+  readonly #region: number;
+  readonly #source: PageSource;
+  /** Pages of the batch under way; zero pages among them take up room until the next one. */
+  readonly #buffer: Uint8Array<ArrayBuffer>;
+  readonly #zeros: ZeroFinder;
+  readonly #room: number;
+  #runs: Growing[] = [];
+  #pieces: Uint8Array[] = [];
+  #pages = 0;
+  #zeroPages = 0;
+  /** Pages of the buffer up to the last one that is not zero. */
+  #fill = 0;
+  /** Where the data began that nothing else has come after. */
+  #pieceStart = 0;
+
+  constructor(region: number, source: PageSource, dataBytesMax = BATCH_DATA_BYTES_MAX) {
+    this.#region = region;
+    this.#source = source;
+    this.#buffer = new Uint8Array(dataBytesMax);
+    this.#zeros = new ZeroFinder(this.#buffer);
+    this.#room = dataBytesMax / PAGE_BYTES;
+  }
+
+  /** The batches of `ranges`, which must be ascending and within the region; one such walk at a time. */
+  *batchesOf(ranges: Iterable<PageRange>): Generator<Batch, void, void> {
+    this.#begin();
+    for (const { first, count } of ranges) {
+      for (let page = first; page < first + count;) {
+        const taken = this.#take(page, first + count - page);
+        page += taken;
+        if (taken > 0) continue;
+        yield this.#finish();
+        this.#begin();
       }
-      if (last !== undefined && joins) {
-        last.pageCount += 1;
-      } else {
-        last = { region: options.region, encoding, firstPage: page, pageCount: 1 };
-        runs.push(last);
+    }
+    if (this.#pages > 0) yield this.#finish();
+  }
+
+  #begin(): void {
+    this.#runs = [];
+    this.#pieces = [];
+    this.#pages = 0;
+    this.#zeroPages = 0;
+    this.#fill = 0;
+    this.#pieceStart = 0;
+  }
+
+  /** Takes as many of `count` pages from `first` on as there is room for; 0: the batch is full. */
+  #take(first: number, count: number): number {
+    const start = this.#fill;
+    const taken = Math.min(
+      count,
+      this.#room - start,
+      BATCH_RUNS_MAX - this.#runs.length,
+      BATCH_PAGES_MAX - this.#pages,
+    );
+    if (taken === 0) return 0;
+    const into = this.#buffer.subarray(start * PAGE_BYTES, (start + taken) * PAGE_BYTES);
+    this.#source.read(into, first * PAGE_BYTES);
+    for (let i = 0; i < taken; i += 1) {
+      if (this.#zeros.isZero(start + i)) {
+        this.#grow('zero', first + i);
+        this.#zeroPages += 1;
+        continue;
       }
-      pages += 1;
-      if (encoding === 'zero') zeroPages += 1;
+      this.#grow('raw', first + i);
+      if (this.#fill !== start + i) this.#cutPiece(start + i);
+      this.#fill = start + i + 1;
+    }
+    this.#pages += taken;
+    return taken;
+  }
+
+  #grow(encoding: EncodingName, page: number): void {
+    const last = this.#runs.at(-1);
+    if (last?.encoding === encoding && last.firstPage + last.pageCount === page) {
+      last.pageCount += 1;
+    } else {
+      this.#runs.push({ region: this.#region, encoding, firstPage: page, pageCount: 1 });
     }
   }
-  if (runs.length > 0) yield finish(runs, pages, zeroPages, options.memory);
-}
 
-function finish(runs: Run[], pages: number, zeroPages: number, memory: Uint8Array): Batch {
-  const pieces: Uint8Array[] = [encodeTable(runs)];
-  for (const { encoding, firstPage, pageCount } of runs) {
-    if (encoding === 'zero') continue;
-    pieces.push(memory.subarray(firstPage * PAGE_BYTES, (firstPage + pageCount) * PAGE_BYTES));
+  /** Ends the piece under way; the next one begins at page `next` of the buffer. */
+  #cutPiece(next: number): void {
+    if (this.#fill > this.#pieceStart) {
+      const from = this.#pieceStart * PAGE_BYTES;
+      this.#pieces.push(this.#buffer.subarray(from, this.#fill * PAGE_BYTES));
+    }
+    this.#pieceStart = next;
   }
-  return { pieces, pages, zeroPages };
+
+  #finish(): Batch {
+    this.#cutPiece(this.#fill);
+    return {
+      pieces: [encodeTable(this.#runs), ...this.#pieces],
+      pages: this.#pages,
+      zeroPages: this.#zeroPages,
+    };
+  }
 }

@@ -12,9 +12,9 @@ export class ZeroFinder {
   readonly #bytes: Buffer;
   readonly #words: Uint32Array;
 
-  /** Over page-aligned `memory`; a guest may be writing to it meanwhile. */
-  constructor(memory: Uint8Array) {
-    const { buffer, byteOffset, length } = memory;
+  /** Over whole pages. */
+  constructor(pages: Uint8Array) {
+    const { buffer, byteOffset, length } = pages;
     assert(byteOffset % 4 === 0 && length % PAGE_BYTES === 0, 'memory that is not whole pages');
     this.#bytes = Buffer.from(buffer, byteOffset, length);
     this.#words = new Uint32Array(buffer, byteOffset, length / 4);

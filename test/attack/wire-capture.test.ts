@@ -90,7 +90,8 @@ async function recordsOf(image: Buffer, sealer: Sealer): Promise<Buffer> {
   const records: Uint8Array[] = [];
   const sending = new Sending({
     sealer,
-    memory,
+    ram: memory.file(),
+    exchange: memory,
     share: { index: 0, of: 1 },
     pacer: { take: async () => undefined },
     clock: { now: () => 0 },

@@ -6,10 +6,10 @@
 import type { Command, ReceiverSetup, SenderSetup } from './messages.ts';
 import { runReceiver } from './receiver-thread.ts';
 import { runSender } from './sender-thread.ts';
-import { mainPort, report, reportFailure } from './worker-port.ts';
+import { mainPort, report, reportFailure, type Duty } from './worker-port.ts';
 
 mainPort().once('message', (setup: SenderSetup | ReceiverSetup) => {
-  const { obey, reckon, wipe } = setup.role === 'sender' ? runSender(setup) : runReceiver(setup);
+  const { obey, reckon, wipe } = begin(setup);
   mainPort().on('message', (command: Command) => {
     if (command.kind === 'close') {
       if (command.reckon !== undefined)
@@ -20,3 +20,16 @@ mainPort().once('message', (setup: SenderSetup | ReceiverSetup) => {
     obey(command).catch(reportFailure);
   });
 });
+
+/** What cannot even begin has only its keys to wipe. */
+function begin(setup: SenderSetup | ReceiverSetup): Duty {
+  try {
+    return setup.role === 'sender' ? runSender(setup) : runReceiver(setup);
+  } catch (thrown) {
+    reportFailure(thrown);
+    const wipe = () => {
+      for (const key of Object.values(setup.keys)) key.fill(0);
+    };
+    return { obey: async () => undefined, reckon: () => null, wipe };
+  }
+}

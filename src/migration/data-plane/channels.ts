@@ -3,7 +3,7 @@ import { MEMORY_DIGEST_MS_MAX } from '../../base/limits.ts';
 import { combineTags } from '../../crypto/transcript.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { ChannelThread } from './channel-thread.ts';
-import type { GuestMapping } from './guest-memory.ts';
+import type { ExchangeMapping } from './exchange-mapping.ts';
 import { combineShares } from './memory-digest.ts';
 import type { ChannelRound, Extent, Report, ReportOf } from './messages.ts';
 
@@ -20,11 +20,11 @@ export class Channels {
   /** Resolves with the first failure of any channel; never rejects. */
   readonly failed: Promise<MigError>;
   readonly #threads: readonly ChannelThread[];
-  readonly #mapping: GuestMapping;
+  readonly #mapping: ExchangeMapping;
   #closed: Promise<readonly (Extent | null)[]> | undefined;
 
   /** Takes over the threads and the mapping that they view. */
-  constructor(threads: readonly ChannelThread[], mapping: GuestMapping) {
+  constructor(threads: readonly ChannelThread[], mapping: ExchangeMapping) {
     this.#threads = threads;
     this.#mapping = mapping;
     this.failed = Promise.race(threads.map((thread) => thread.failed));

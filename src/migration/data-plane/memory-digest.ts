@@ -4,21 +4,32 @@
  */
 import { createHash } from 'node:crypto';
 import { setImmediate } from 'node:timers/promises';
-import { MiB } from '../../base/units.ts';
+import { KiB, MiB } from '../../base/units.ts';
+import type { PageSource } from '../../pages/batcher.ts';
 import type { Share } from '../../pages/share.ts';
 
 const BLOCK_BYTES = 4 * MiB;
 const DIGEST_BYTES = 32;
+/** Read at a time: what fits into a core's cache. */
+const PIECE_BYTES = 256 * KiB;
 
 /** The digests of a share's blocks, one after the other; other work of the thread goes on between. */
-export async function digestShare(ram: Uint8Array, share: Share): Promise<Uint8Array> {
+export async function digestShare(
+  ram: PageSource,
+  ramBytes: number,
+  share: Share,
+): Promise<Uint8Array> {
+  const piece = new Uint8Array(PIECE_BYTES);
   const digests: Uint8Array[] = [];
-  for (let at = share.index * BLOCK_BYTES; at < ram.length; at += share.of * BLOCK_BYTES) {
-    digests.push(
-      createHash('sha256')
-        .update(ram.subarray(at, at + BLOCK_BYTES))
-        .digest(),
-    );
+  for (let at = share.index * BLOCK_BYTES; at < ramBytes; at += share.of * BLOCK_BYTES) {
+    const hash = createHash('sha256');
+    const end = Math.min(at + BLOCK_BYTES, ramBytes);
+    for (let from = at; from < end; from += PIECE_BYTES) {
+      const next = piece.subarray(0, Math.min(PIECE_BYTES, end - from));
+      ram.read(next, from);
+      hash.update(next);
+    }
+    digests.push(hash.digest());
     await setImmediate();
   }
   return Buffer.concat(digests);

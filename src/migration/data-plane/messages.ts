@@ -16,15 +16,11 @@ export interface MemoryPlace {
   readonly exchangePath: string;
 }
 
-/** A mapping of this process, as any of its threads can view it. */
-export interface MappedRange {
+/** Where this process has mapped an exchange file, as any of its threads can view it. */
+export interface MappedExchange {
   readonly address: bigint;
-  readonly bytes: number;
-}
-
-export interface MappedMemory {
-  readonly ram: MappedRange;
-  readonly exchange: MappedRange;
+  /** Of the guest that it belongs to. */
+  readonly ramBytes: number;
 }
 
 /** Where a session begins that goes on from a broken one (protocol/resume-point.ts). */
@@ -45,7 +41,8 @@ export interface ChannelSetup {
   readonly engine: Engine;
   readonly identity: TlsIdentity;
   readonly expected: ExpectedPeer;
-  readonly memory: MappedMemory;
+  readonly ramPath: string;
+  readonly exchange: MappedExchange;
   readonly keys: ReleasedKeys;
   /** A channel on which nothing moved for this long, while something was due, is dead. */
   readonly silenceMs: number;
@@ -63,7 +60,6 @@ export interface ReceiverSetup extends ChannelSetup {
   readonly role: 'receiver';
   readonly address: string;
   readonly ports: PortRange | undefined;
-  readonly ramPath: string;
 }
 
 export type RoundPages = 'all' | 'dirty';

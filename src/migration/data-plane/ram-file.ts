@@ -1,38 +1,40 @@
 /**
- * Guest RAM as a file to write to. For memory that nothing has touched yet, which is all of it in
- * round 0, `pwrite` is three times as fast as a store through a mapping (0.13 against 0.4 s a GiB):
- * no page fault, and no page zeroed that is about to be overwritten. The guest sees the same pages.
+ * Guest RAM as a file to read from and to write to: the guest sees the same pages. A mapping would save
+ * the copy and cost a page fault a page or few, each time anew, for it lives no longer than a migration.
+ * Measured, a GiB: read 54 ms, through a new mapping 118; written where nothing was yet 85, through a
+ * mapping 400. What is read is a copy that stands still while the guest writes on.
  */
-import { openSync, writeSync } from 'node:fs';
+import { fstatSync, openSync } from 'node:fs';
 import { PAGE_BYTES } from '../../base/units.ts';
+import { readAt, writeAt } from '../../native/file-io.ts';
+import type { PageSource } from '../../pages/batcher.ts';
 import type { RegionSink } from '../../pages/placer.ts';
 import { MigError } from '../../protocol/error.ts';
 
-export class RamFile implements RegionSink {
+export class RamFile implements RegionSink, PageSource {
   readonly pageCount: number;
   /** Closed by the end of the worker thread, as all files that it opened. */
   readonly #fd: number;
 
+  /** Throws NATIVE_FAILED when it is not there or of another size. */
   constructor(path: string, bytes: number) {
-    this.#fd = openSync(path, 'r+');
+    try {
+      this.#fd = openSync(path, 'r+');
+    } catch (cause) {
+      throw new MigError('NATIVE_FAILED', 'RAM cannot be opened', { cause });
+    }
+    const { size } = fstatSync(this.#fd);
+    if (size !== bytes) throw new MigError('NATIVE_FAILED', `RAM of ${size} bytes, not ${bytes}`);
     this.pageCount = bytes / PAGE_BYTES;
   }
 
   /** Throws NATIVE_FAILED. */
-  write(bytes: Uint8Array, at: number): void {
-    for (let done = 0; done < bytes.length;) {
-      // A signal may cut a write short.
-      const written = this.#pwrite(bytes, done, at + done);
-      if (written === 0) throw new MigError('NATIVE_FAILED', 'no byte written to RAM');
-      done += written;
-    }
+  read(into: Uint8Array, at: number): void {
+    readAt(this.#fd, into, at);
   }
 
-  #pwrite(bytes: Uint8Array, from: number, at: number): number {
-    try {
-      return writeSync(this.#fd, bytes, from, bytes.length - from, at);
-    } catch (cause) {
-      throw new MigError('NATIVE_FAILED', 'write to RAM', { cause });
-    }
+  /** Throws NATIVE_FAILED. */
+  write(bytes: Uint8Array, at: number): void {
+    writeAt(this.#fd, bytes, at);
   }
 }

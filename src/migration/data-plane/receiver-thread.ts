@@ -10,7 +10,7 @@ import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
 import { BlockingReader } from './blocking-reader.ts';
 import { Garbage } from './garbage.ts';
-import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
+import { viewExchange } from './exchange-mapping.ts';
 import { digestShare } from './memory-digest.ts';
 import { RamFile } from './ram-file.ts';
 import { NO_EXTENT, type ReceiverSetup } from './messages.ts';
@@ -30,7 +30,7 @@ interface Progress {
 async function receive(
   setup: ReceiverSetup,
   keys: DirectionKeys,
-  memory: GuestMemory,
+  ram: RamFile,
   progress: Progress,
   silence: Silence,
 ): Promise<void> {
@@ -45,15 +45,14 @@ async function receive(
   const carrier = await listener.joined;
   const isNative = carrier.engine === 'native';
   report({ kind: 'joined', fd: isNative ? carrier.link.fd : null });
-  const { suite, ramPath, origin } = setup;
+  const { suite, origin } = setup;
   const ciphers = isNative ? nativeCiphers : portableCiphers;
   const lineage = origin?.lineage;
   const opener = new Opener({ suite: SUITES[suite], keys, channel, lineage, ciphers });
   progress.wipe.push(opener);
-  const region = new RamFile(ramPath, memory.ram.length);
-  const { state } = memory;
+  const { state } = viewExchange(setup.exchange);
   const firstRound = origin?.round ?? 0;
-  const receiving = new Receiving({ channel, opener, region, state, firstRound, report });
+  const receiving = new Receiving({ channel, opener, region: ram, state, firstRound, report });
   progress.receiving = receiving;
   const heard = () => silence.heard();
   if (isNative) {
@@ -102,13 +101,14 @@ function readAll(socket: Socket, reader: RecordReader, receiving: Receiving): vo
 
 export function runReceiver(setup: ReceiverSetup): Duty {
   const keys = DirectionKeys.receive(setup.keys);
-  const memory = viewGuestMemory(setup.memory);
+  const { ramBytes } = setup.exchange;
+  const ram = new RamFile(setup.ramPath, ramBytes);
   const share = { index: setup.channel, of: setup.channels };
   const progress: Progress = { wipe: [keys] };
   const silence = new Silence(threadClock, setup.silenceMs, () =>
     reportFailure(new MigError('PEER_SILENT', 'announced data does not come')),
   );
-  receive(setup, keys, memory, progress, silence).catch(reportFailure);
+  receive(setup, keys, ram, progress, silence).catch(reportFailure);
   return {
     reckon: (round) => {
       const { receiving } = progress;
@@ -121,7 +121,7 @@ export function runReceiver(setup: ReceiverSetup): Duty {
         return;
       }
       assert(command.kind === 'digest', 'a command for a sender');
-      report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
+      report({ kind: 'digest', blocks: await digestShare(ram, ramBytes, share) });
     },
   };
 }

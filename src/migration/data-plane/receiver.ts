@@ -13,7 +13,7 @@ import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
-import { GuestMapping } from './guest-memory.ts';
+import { ExchangeMapping } from './exchange-mapping.ts';
 import type { Extent, MemoryPlace, Origin, ReceiverSetup } from './messages.ts';
 import type { Threads } from './threads.ts';
 import { pemOf } from './sender.ts';
@@ -93,7 +93,7 @@ export class DataReceiver {
 /** Resolves when every channel listens. Rejects with LISTEN_FAILED, NATIVE_FAILED; nothing is left open. */
 export async function openReceiver(options: ReceiverOptions): Promise<DataReceiver> {
   const { migrationId, address, ports, peer, identity, suite, secret, clock } = options;
-  const mapping = new GuestMapping(options.memory);
+  const mapping = new ExchangeMapping(options.memory);
   const threads = Array.from({ length: options.channels }, (_, channel) => {
     const setup: ReceiverSetup = {
       role: 'receiver',
@@ -105,11 +105,11 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       engine: options.engine,
       identity: pemOf(identity),
       expected: { name: peer.name, fingerprint256: peer.fingerprint256 },
-      memory: mapping.mapped,
+      ramPath: options.memory.ramPath,
+      exchange: mapping.mapped,
       keys: secret.channelKeys(channel, 'to-destination').release(),
       address,
       ports,
-      ramPath: options.memory.ramPath,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
       origin: options.origin,
     };

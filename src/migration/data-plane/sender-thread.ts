@@ -9,10 +9,11 @@ import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
 import type { Share } from '../../pages/share.ts';
 import { BlockingWriter } from './blocking-writer.ts';
-import { viewGuestMemory, type GuestMemory } from './guest-memory.ts';
+import { viewExchange, type Exchange } from './exchange-mapping.ts';
 import { digestShare } from './memory-digest.ts';
 import { NO_EXTENT, type SenderSetup } from './messages.ts';
 import { Pacer } from './pacer.ts';
+import { RamFile } from './ram-file.ts';
 import { RecordWriter } from './record-writer.ts';
 import { Sending } from './sending.ts';
 import { threadClock, threadRandom } from './thread-ports.ts';
@@ -20,7 +21,8 @@ import { report, reportFailure, type Duty } from './worker-port.ts';
 
 interface Held {
   readonly keys: DirectionKeys;
-  readonly memory: GuestMemory;
+  readonly ram: RamFile;
+  readonly exchange: Exchange;
   readonly pacer: Pacer;
   readonly share: Share;
 }
@@ -61,11 +63,13 @@ async function join(setup: SenderSetup, held: Held, progress: Progress): Promise
 
 export function runSender(setup: SenderSetup): Duty {
   const keys = DirectionKeys.receive(setup.keys);
-  const memory = viewGuestMemory(setup.memory);
+  const { ramBytes } = setup.exchange;
+  const ram = new RamFile(setup.ramPath, ramBytes);
+  const exchange = viewExchange(setup.exchange);
   const share = { index: setup.channel, of: setup.channels };
   const pacer = new Pacer(threadClock);
   const progress: Progress = { wipe: [keys] };
-  const joined = join(setup, { keys, memory, pacer, share }, progress);
+  const joined = join(setup, { keys, ram, exchange, pacer, share }, progress);
   joined.catch(reportFailure);
   return {
     reckon: (round) => progress.sending?.sentOf(round) ?? NO_EXTENT,
@@ -90,7 +94,7 @@ export function runSender(setup: SenderSetup): Duty {
         case 'due':
           throw new MigError('INTERNAL', 'a command for a receiver');
         case 'digest':
-          report({ kind: 'digest', blocks: await digestShare(memory.ram, share) });
+          report({ kind: 'digest', blocks: await digestShare(ram, ramBytes, share) });
       }
     },
   };

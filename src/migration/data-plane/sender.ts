@@ -11,7 +11,7 @@ import type { Engine } from '../../transport/connection.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
-import { GuestMapping } from './guest-memory.ts';
+import { ExchangeMapping } from './exchange-mapping.ts';
 import type { Threads } from './threads.ts';
 import type { Extent, MemoryPlace, Origin, RoundPages, SenderSetup } from './messages.ts';
 
@@ -121,7 +121,7 @@ export class DataSender {
 export async function openSender(options: SenderOptions): Promise<DataSender> {
   const { migrationId, peer, identity, suite, secret, clock, onProgress } = options;
   const { host, ports, name, fingerprint256 } = peer;
-  const mapping = new GuestMapping(options.memory);
+  const mapping = new ExchangeMapping(options.memory);
   const progress: Progress[] = ports.map(() => NOTHING);
   const threads = ports.map((port, channel) => {
     const setup: SenderSetup = {
@@ -134,7 +134,8 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       engine: options.engine,
       identity: pemOf(identity),
       expected: { name, fingerprint256 },
-      memory: mapping.mapped,
+      ramPath: options.memory.ramPath,
+      exchange: mapping.mapped,
       keys: secret.channelKeys(channel, 'to-destination').release(),
       host,
       port,

@@ -4,12 +4,11 @@
  */
 import type { Clock } from '../../base/ports.ts';
 import type { Sealer } from '../../crypto/sealer.ts';
-import { batchesOf } from '../../pages/batcher.ts';
+import { Batcher, type PageSource } from '../../pages/batcher.ts';
 import { dirtyRangesOf, rangesOf, type Share } from '../../pages/share.ts';
-import { ZeroFinder } from '../../pages/zero.ts';
 import type { RecordKind } from '../../protocol/record.ts';
 import { encodeRoundEnd } from '../../protocol/round-end.ts';
-import type { GuestMemory } from './guest-memory.ts';
+import type { Exchange } from './exchange-mapping.ts';
 import {
   NO_EXTENT,
   type ChannelRound,
@@ -34,31 +33,32 @@ export interface SendingOptions {
   readonly writer: RecordSending;
   readonly pacer: Pick<Pacer, 'take'>;
   readonly clock: Pick<Clock, 'now'>;
-  readonly memory: GuestMemory;
+  readonly ram: PageSource;
+  readonly exchange: Exchange;
   readonly share: Share;
   readonly report: (report: Report) => void;
 }
 
 export class Sending {
   readonly #options: SendingOptions;
-  readonly #zeros: ZeroFinder;
+  readonly #batcher: Batcher;
   /** Of the round under way, or of the last one. */
   #round = { n: 0, pages: 0, zeroPages: 0, bytes: 0 };
 
   constructor(options: SendingOptions) {
     this.#options = options;
-    this.#zeros = new ZeroFinder(options.memory.ram);
+    this.#batcher = new Batcher(REGION, options.ram);
   }
 
   /** Sends a round and its end. Rejects with what the writer and the sealer throw. */
   async round(n: number, what: RoundPages): Promise<ChannelRound> {
-    const { memory, share, report, sealer, clock } = this.#options;
-    const { ram, dirty } = memory;
+    const { exchange, share, report, sealer, clock } = this.#options;
+    const { dirty } = exchange;
     const ranges = what === 'all' ? rangesOf(dirty.pageCount, share) : dirtyRangesOf(dirty, share);
     const round = { n, ...NO_EXTENT };
     this.#round = round;
     let toldAt = Number.NEGATIVE_INFINITY;
-    for (const batch of batchesOf(ranges, { region: REGION, memory: ram, zeros: this.#zeros })) {
+    for (const batch of this.#batcher.batchesOf(ranges)) {
       // Before it leaves: what the peer may have is never less than what counts as sent.
       round.pages += batch.pages;
       round.zeroPages += batch.zeroPages;
@@ -81,10 +81,10 @@ export class Sending {
 
   /** The last round, the state if this channel carries it, and the end. */
   async final(n: number, stateBytes: number): Promise<{ round: ChannelRound; tag: Uint8Array }> {
-    const { memory, share, sealer } = this.#options;
+    const { exchange, share, sealer } = this.#options;
     const round = await this.round(n, 'dirty');
     if (share.index === STATE_CHANNEL) {
-      await this.#send('state', [memory.state.subarray(0, stateBytes)]);
+      await this.#send('state', [exchange.state.subarray(0, stateBytes)]);
     }
     await this.#send('end', []);
     return { round: { ...round, bytes: this.#round.bytes }, tag: sealer.endRound() };

@@ -5,7 +5,7 @@
 import { assert } from '../../base/assert.ts';
 import type { Bitmap } from '../../pages/bitmap.ts';
 import { dirtyRangesOf } from '../../pages/share.ts';
-import { GuestMapping, viewGuestMemory } from './guest-memory.ts';
+import { ExchangeMapping, viewExchange } from './exchange-mapping.ts';
 import type { MemoryPlace, RoundPages } from './messages.ts';
 
 /**
@@ -32,8 +32,8 @@ export function keepUnacknowledged(
   what: RoundPages,
   accepted: readonly number[] | 'whole',
 ): void {
-  using mapping = new GuestMapping(place);
-  const { dirty } = viewGuestMemory(mapping.mapped);
+  using mapping = new ExchangeMapping(place);
+  const { dirty } = viewExchange(mapping.mapped);
   if (accepted === 'whole') dirty.removeRange({ first: 0, count: dirty.pageCount });
   else dropAccepted(dirty, what, accepted);
 }

@@ -7,6 +7,7 @@ import path from 'node:path';
 import { PAGE_BYTES } from '../../../../src/base/units.ts';
 import { exchangeLayout, STATE_BYTES_MAX } from '../../../../src/guest/exchange.ts';
 import type { MemoryPlace } from '../../../../src/migration/data-plane/messages.ts';
+import { RamFile } from '../../../../src/migration/data-plane/ram-file.ts';
 import { SharedMapping } from '../../../../src/native/mapping.ts';
 import { Bitmap } from '../../../../src/pages/bitmap.ts';
 
@@ -36,6 +37,11 @@ export class TestMemory {
   }
 
   readonly #bits: Uint8Array;
+
+  /** RAM as the data plane reads and writes it. */
+  file(): RamFile {
+    return new RamFile(this.place.ramPath, this.place.ramBytes);
+  }
 
   clearDirty(): void {
     this.#bits.fill(0);

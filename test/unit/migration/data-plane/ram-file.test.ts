@@ -21,8 +21,20 @@ void test('what is written to the file is what the mapping shows', (t) => {
   t.end();
 });
 
+void test('what is read is what the mapping shows; a file of another size is refused', (t) => {
+  using memory = new TestMemory(MiB);
+  memory.scribble(7);
+  const into = Buffer.alloc(2 * PAGE_BYTES);
+  memory.file().read(into, 6 * PAGE_BYTES);
+  t.same(into, Buffer.from(memory.ram.subarray(6 * PAGE_BYTES, 8 * PAGE_BYTES)));
+  t.throws(() => memory.file().read(into, MiB - PAGE_BYTES), { code: 'NATIVE_FAILED' });
+  t.throws(() => new RamFile(memory.place.ramPath, 2 * MiB), { code: 'NATIVE_FAILED' });
+  t.throws(() => new RamFile(`${memory.place.ramPath}.none`, MiB), { code: 'NATIVE_FAILED' });
+  t.end();
+});
+
 void test('a write that fails: NATIVE_FAILED', (t) => {
-  const full = new RamFile('/dev/full', MiB);
+  const full = new RamFile('/dev/full', 0);
   t.throws(() => full.write(randomBytes(10), 0), { code: 'NATIVE_FAILED' });
   t.end();
 });

@@ -40,7 +40,8 @@ async function sentBy(
   const keys = sessionSecret().channelKeys(share.index, 'to-destination');
   const sending = new Sending({
     sealer: new Sealer({ suite: SUITES[SUITE], keys, channel: share.index }),
-    memory: from,
+    ram: from.file(),
+    exchange: from,
     share,
     pacer: { take: async () => undefined },
     clock: realClock,

@@ -98,7 +98,8 @@ async function wholeTransfer(salt = 0): Promise<Buffer[]> {
   const records: Buffer[] = [];
   const sending = new Sending({
     sealer: sealerOf(salt),
-    memory: from,
+    ram: from.file(),
+    exchange: from,
     share: { index: 0, of: 1 },
     pacer: { take: async () => undefined },
     clock: realClock,
