@@ -10,7 +10,7 @@ import { Sealer } from '../../src/crypto/sealer.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { AgentClient } from '../../src/guest/ram/client.ts';
 import { Sending } from '../../src/migration/data-plane/sending.ts';
-import { SUITE_NAMES } from '../../src/protocol/options.ts';
+import { CHANNEL_FORMS, SUITE_NAMES } from '../../src/protocol/options.ts';
 import type { RecordKind } from '../../src/protocol/record.ts';
 import type { VtpmCommand, VtpmReply } from '../../src/vtpm/command.ts';
 import { NV_INDEX_FIRST } from '../../src/vtpm/nv-storage.ts';
@@ -95,7 +95,7 @@ async function recordsOf(image: Buffer, sealer: Sealer): Promise<Buffer> {
     share: { index: 0, of: 1 },
     pacer: { take: async () => undefined },
     clock: { now: () => 0 },
-    writer: { write: async (record) => void records.push(...record) },
+    writer: { write: async (record) => void records.push(Buffer.concat(record)) },
     report: () => undefined,
   });
   await sending.round(0, 'all');
@@ -130,7 +130,8 @@ void test('nothing of the guest or its vTPM can be read from wire, disks or logs
   writeFileSync(imagePath, imageWith(inMemory));
 
   let bytesSent = 0;
-  for (const [i, suite] of SUITE_NAMES.entries()) {
+  const ways = SUITE_NAMES.flatMap((suite) => CHANNEL_FORMS.map((form) => ({ suite, form })));
+  for (const [i, { suite, form }] of ways.entries()) {
     const vm = `vm${i}`;
     await a.call('vm.create', smallGuest(vm, { imagePath, fill: 0.2 }));
     const planted = await vtpm(hostA, vm, planting(inVtpm));
@@ -138,8 +139,8 @@ void test('nothing of the guest or its vTPM can be read from wire, disks or logs
     const ramAtA = readFileSync(path.join(hostA.memoryDir, vm, 'ram'));
     t.equal(search.count(ramAtA), COUNT, 'the search finds them in the source’s RAM');
 
-    const result = await a.migrate(vm, 'host-b', { suite, channels: CHANNELS, verify: true });
-    t.match(result, { outcome: 'completed', suite, channels: CHANNELS, verified: true });
+    const result = await a.migrate(vm, 'host-b', { suite, form, channels: CHANNELS, verify: true });
+    t.match(result, { outcome: 'completed', suite, form, channels: CHANNELS, verified: true });
     bytesSent += result.bytesSent;
 
     const ramAtB = readFileSync(path.join(hostB.memoryDir, vm, 'ram'));
@@ -155,9 +156,9 @@ void test('nothing of the guest or its vTPM can be read from wire, disks or logs
 
   const captured = wire.relays.flatMap(({ recorded }) => recorded);
   const capturedBytes = captured.reduce((sum, { length }) => sum + length, 0);
-  t.ok(bytesSent > SUITE_NAMES.length * IMAGE_BYTES);
+  t.ok(bytesSent > ways.length * IMAGE_BYTES);
   t.ok(capturedBytes > bytesSent, 'every record went through the relays');
-  t.ok(wire.data.every(({ connections }) => connections >= SUITE_NAMES.length));
+  t.ok(wire.data.every(({ connections }) => connections >= ways.length));
   t.same(captured.map((stream) => search.count(stream)).filter(Boolean), [], 'wire');
 
   for (const daemon of [hostA, hostB]) {

@@ -1,12 +1,15 @@
-/** Sealer and opener: every suite, every way in which a record can be wrong, the limits. */
+/** Sealer and opener: every suite by both makes of ciphers, every way to be wrong, the limits. */
 import { createCipheriv, createHmac, randomBytes } from 'node:crypto';
 import { test } from 'tap';
 import { RECORDS_PER_KEY_MAX } from '../../../src/base/limits.ts';
 import { SessionSecret } from '../../../src/crypto/key-schedule.ts';
+import { portableCiphers, type RecordCiphers } from '../../../src/crypto/record-cipher.ts';
 import { Opener } from '../../../src/crypto/opener.ts';
 import { Sealer, type SealerOptions } from '../../../src/crypto/sealer.ts';
 import { SUITES } from '../../../src/crypto/suites.ts';
 import { combineTags } from '../../../src/crypto/transcript.ts';
+import { nativeCiphers } from '../../../src/native/record-cipher.ts';
+import { whyNotNative } from '../../../src/native/self-test.ts';
 import { SUITE_NAMES, type SuiteName } from '../../../src/protocol/options.ts';
 import { RECORD_HEADER_BYTES } from '../../../src/protocol/record.ts';
 
@@ -20,7 +23,10 @@ const secret = SessionSecret.extract({
   transcriptHash: randomBytes(48),
 });
 
-const options = (suite: SuiteName = DEFAULT): SealerOptions => ({
+const MAKES: Record<string, RecordCiphers> = { portable: portableCiphers, native: nativeCiphers };
+
+const options = (suite: SuiteName = DEFAULT, ciphers = portableCiphers): SealerOptions => ({
+  ciphers,
   suite: SUITES[suite],
   keys: secret.channelKeys(CHANNEL, 'to-destination'),
   channel: CHANNEL,
@@ -32,16 +38,21 @@ function openWhole(opener: Opener, record: Uint8Array, step = record.length): Bu
   const body = record.subarray(RECORD_HEADER_BYTES, RECORD_HEADER_BYTES + header.length);
   const plaintext: Uint8Array[] = [];
   for (let at = 0; at < body.length; at += step) {
-    plaintext.push(opener.update(body.subarray(at, at + step)));
+    // What is opened in place must not change what was sent.
+    plaintext.push(opener.update(Uint8Array.from(body.subarray(at, at + step))));
   }
   opener.finish(record.subarray(RECORD_HEADER_BYTES + header.length));
   return Buffer.concat(plaintext);
 }
 
-for (const suite of SUITE_NAMES) {
-  void test(`${suite}: pieces in, the same bytes out, tags agree`, async (t) => {
-    using sealer = new Sealer(options(suite));
-    using opener = new Opener(options(suite));
+const EVERY = SUITE_NAMES.flatMap((suite) =>
+  Object.entries(MAKES).map(([make, ciphers]) => ({ suite, make, ciphers })),
+);
+
+for (const { suite, make, ciphers } of EVERY) {
+  void test(`${suite}, ${make}: pieces in, the same bytes out, tags agree`, async (t) => {
+    using sealer = new Sealer(options(suite, ciphers));
+    using opener = new Opener(options(suite, ciphers));
     const pieces = [randomBytes(20), randomBytes(9000), Buffer.alloc(0), randomBytes(1)];
     const whole = Buffer.concat(pieces);
     for (const step of [1, 16, 4097, 100_000]) {
@@ -54,7 +65,7 @@ for (const suite of SUITE_NAMES) {
     t.same(sealer.endRound(), opener.endRound(), 'the next round chains');
   });
 
-  void test(`${suite}: any flipped bit is RECORD_FORGED, or refused by its header`, async (t) => {
+  void test(`${suite}, ${make}: any flipped bit is RECORD_FORGED, or refused by its header`, async (t) => {
     const record = Buffer.concat(new Sealer(options(suite)).seal('state', [randomBytes(40)]));
     for (let at = 0; at < record.length; at += 1) {
       const forged = Buffer.from(record);
@@ -66,7 +77,8 @@ for (const suite of SUITE_NAMES) {
           ? ['RECORD_MALFORMED', 'RECORD_ORDER', 'RECORD_FORGED'].includes(String(thrown.code))
           : thrown.code === 'RECORD_FORGED');
       try {
-        openWhole(new Opener(options(suite)), forged);
+        using opener = new Opener(options(suite, ciphers));
+        openWhole(opener, forged);
         t.fail(`accepted a flip in byte ${at}`);
       } catch (thrown) {
         if (!isRefused(thrown)) throw thrown;
@@ -74,6 +86,22 @@ for (const suite of SUITE_NAMES) {
     }
   });
 }
+
+for (const suite of SUITE_NAMES) {
+  void test(`${suite}: both makes seal the same bytes`, async (t) => {
+    using portable = new Sealer(options(suite, portableCiphers));
+    using native = new Sealer(options(suite, nativeCiphers));
+    for (const pieces of [[], [randomBytes(1)], [randomBytes(100_000), randomBytes(15)]]) {
+      const [one, other] = [portable, native].map((each) => each.seal('pages', pieces));
+      t.same(Buffer.concat(one ?? []), Buffer.concat(other ?? []));
+    }
+    t.same(portable.endRound(), native.endRound());
+  });
+}
+
+void test('the native engine can be used here', async (t) => {
+  t.equal(whyNotNative(), undefined);
+});
 
 void test('a kind changed in the header is forged: the header is associated data', async (t) => {
   const record = Buffer.concat(new Sealer(options()).seal('state', [randomBytes(40)]));
@@ -145,9 +173,11 @@ void test('a sealer stops at its limit of records, and so does an opener', async
 });
 
 void test('a wiped sealer seals nothing', async (t) => {
-  const sealer = new Sealer(options());
-  sealer[Symbol.dispose]();
-  t.throws(() => sealer.seal('end', []), { name: 'AssertionFailed' });
+  for (const ciphers of Object.values(MAKES)) {
+    const sealer = new Sealer(options(DEFAULT, ciphers));
+    sealer[Symbol.dispose]();
+    t.throws(() => sealer.seal('end', []), { name: 'AssertionFailed' });
+  }
 });
 
 void test('combined tags depend on purpose, number and order', async (t) => {
