@@ -4,7 +4,7 @@
  * the source, the destination is clean, and a retry works. What is done inside TLS, by who has the
  * session's keys, is in test/unit/migration/data-plane/tamper.test.ts.
  */
-import { test } from 'tap';
+import { test, type Test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
 import type { Code } from '../../src/protocol/codes.ts';
 import type { MigrationEvent } from '../../src/migration/report.ts';
@@ -61,6 +61,9 @@ class Strike {
     this.#relay.release();
   }
 }
+
+/** The places below are those of one channel inside TLS. */
+const IN_TLS = { form: 'tls', channels: 1 };
 
 const flip = (before: Buffer, from: Buffer): Buffer => {
   const changed = Buffer.concat([before, from]);
@@ -125,14 +128,53 @@ function relayOf(wire: Wire, channel: Place['channel']): Relay {
   return channel === 'control' ? wire.control : data;
 }
 
+/** Straight on TCP, where a man on the wire sees every byte of ours. */
+const SEALED = { form: 'sealed', channels: 1 };
+const inSealed = (what: string, towards: Towards, offset: number, code: Code) => ({
+  what,
+  channel: 'data' as const,
+  towards,
+  offset,
+  code,
+});
+/** From the source: nonce (32), claim (52), join (52), then records: header (16), ciphertext, tag. */
+const SEALED_PLACES: readonly Place[] = [
+  inSealed('the source’s nonce', 'server', 10, 'CHANNEL_JOIN'),
+  inSealed('the claim', 'server', 50, 'CHANNEL_JOIN'),
+  inSealed('the source’s join', 'server', 100, 'CHANNEL_JOIN'),
+  inSealed('the destination’s nonce', 'client', 10, 'CHANNEL_JOIN'),
+  // By then the destination takes it for joined, and hears of no more than its end.
+  inSealed('the destination’s join', 'client', 60, 'CHANNEL_LOST'),
+  inSealed('a version', 'server', 136, 'RECORD_MALFORMED'),
+  inSealed('a channel', 'server', 139, 'RECORD_ORDER'),
+  inSealed('a length', 'server', 140, 'RECORD_MALFORMED'),
+  inSealed('a sequence', 'server', 151, 'RECORD_ORDER'),
+  inSealed('the table of pages', 'server', 160, 'RECORD_FORGED'),
+  inSealed('a page', 'server', 3_000_000, 'RECORD_FORGED'),
+];
+
 void test('one bit flipped, anywhere: TLS notices, nothing happens', async (t) => {
   await using wire = await Wire.start({ config });
-  for (const { what, channel, towards, offset, code } of PLACES) {
+  await flipEach(t, wire, PLACES, IN_TLS);
+});
+
+void test('one bit flipped, anywhere in form sealed: a code, nothing happens', async (t) => {
+  await using wire = await Wire.start({ config: { limits: { ...config.limits, reconnectMs: 0 } } });
+  await flipEach(t, wire, SEALED_PLACES, SEALED);
+});
+
+async function flipEach(
+  t: Test,
+  wire: Wire,
+  places: readonly Place[],
+  plane: object,
+): Promise<void> {
+  for (const { what, channel, towards, offset, code } of places) {
     await t.test(what, async (t) => {
       const relay = relayOf(wire, channel);
       const strike = new Strike(relay, towards, offset, flip);
       await survives(t, wire.cluster, {
-        attempt: (vm) => wire.cluster.a.migrate(vm, 'host-b'),
+        attempt: (vm) => wire.cluster.a.migrate(vm, 'host-b', plane),
         code,
         answerMs: ANSWER_MS,
         mend: () => strike.end(),
@@ -140,7 +182,7 @@ void test('one bit flipped, anywhere: TLS notices, nothing happens', async (t) =
       t.ok(strike.hit, 'the bit was flipped');
     });
   }
-});
+}
 
 /** Cuts the stream where it says, in order (as TCP) or by a reset. */
 const CUTS: readonly (Place & { readonly how: 'finish' | 'cut' })[] = [
@@ -197,7 +239,7 @@ void test('truncated: an end that TLS did not announce is none', async (t) => {
         return before;
       });
       await survives(t, wire.cluster, {
-        attempt: (vm) => wire.cluster.a.migrate(vm, 'host-b'),
+        attempt: (vm) => wire.cluster.a.migrate(vm, 'host-b', IN_TLS),
         code,
         answerMs: ANSWER_MS,
         mend: () => strike.end(),

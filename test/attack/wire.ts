@@ -6,6 +6,7 @@
 import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { Cluster, freePort, type HostOptions } from '../process/cluster.ts';
+import { PLANE } from '../process/plane.ts';
 import { Relay } from '../process/relay.ts';
 
 export const HOST_B = '127.0.0.1';
@@ -42,7 +43,7 @@ export class Wire {
       readonly config?: HostOptions['config'];
     } = {},
   ): Promise<Wire> {
-    const { channels = 1, record = false, config = {} } = options;
+    const { channels = PLANE.channels, record = false, config = {} } = options;
     const cluster = Cluster.empty();
     const ports = await freeRange(channels);
     const port = await freePort();

@@ -19,6 +19,7 @@ import { MiB } from '../../src/base/units.ts';
 import type { Method, VmDetail, VmView } from '../../src/daemon/api/schema.ts';
 import type { MigrationEvent, MigrationResult } from '../../src/migration/report.ts';
 import type { SelfCheck } from '../../src/guest/driver.ts';
+import { PLANE } from './plane.ts';
 
 const DAEMON = fileURLToPath(new URL('../../src/daemon/main.ts', import.meta.url));
 
@@ -110,7 +111,7 @@ export class Api {
     options: object = {},
     hear?: (event: MigrationEvent) => void,
   ): Promise<MigrationResult> {
-    return this.call('migrate', { vm, to, ...options }, hear);
+    return this.call('migrate', { vm, to, ...PLANE, ...options }, hear);
   }
 
   show(name: string): Promise<VmDetail> {

@@ -13,6 +13,7 @@ import { freeRange, BETWEEN, HOST_B as LOOPBACK } from '../../attack/wire.ts';
 import { Cluster, filesBelow, freePort, type Api, type HostOptions } from '../cluster.ts';
 import { Writer, whereItServes } from '../kv-client.ts';
 import { answerOf, guestProcesses } from '../refusal.ts';
+import { CHANNELS_USED_MAX, PLANE, type Plane } from '../plane.ts';
 import { Relay } from '../relay.ts';
 import { Conductor } from './conductor.ts';
 
@@ -50,6 +51,8 @@ export class Field {
   readonly #writer: Writer;
   #writing: Promise<void> | undefined;
   #seen: Seen | undefined;
+  /** Over which data plane it is sent. */
+  plane: Plane = PLANE;
   /** Where the VM was when it was last looked at. */
   at: HostName = 'host-a';
 
@@ -73,6 +76,11 @@ export class Field {
 
   api(host: string): Api {
     return this.cluster.get(host).api;
+  }
+
+  /** Sends the VM from where it is to the other host. */
+  migrate(source: HostName, options: object = {}): Promise<unknown> {
+    return this.api(source).migrate(VM, otherOf(source), { ...this.plane, ...options });
   }
 
   async startHost(host: string): Promise<void> {
@@ -151,7 +159,7 @@ export class Field {
   /** A migration without faults to the other host, at once; returns what is wrong with it. */
   async moves(): Promise<string[]> {
     const to = otherOf(this.at);
-    const { code, detail } = await answerOf(this.api(this.at).migrate(VM, to));
+    const { code, detail } = await answerOf(this.migrate(this.at));
     const at = await this.settled();
     this.#seen = await this.#see(at);
     return found(`a migration right after: ${code} ${detail}`, code !== null || at !== to);
@@ -198,12 +206,13 @@ export class Field {
   async #begin({ config = {}, preload = [], env = () => ({}) }: FieldOptions): Promise<void> {
     const { cluster, conductor } = this;
     const peers: Record<string, string> = {};
-    const dataPorts = await freeRange(HOSTS.length);
+    const dataPorts = await freeRange(HOSTS.length * CHANNELS_USED_MAX);
     for (const [i, host] of HOSTS.entries()) {
-      const [port, dataPort = 0] = [await freePort(), dataPorts[i]];
+      const port = await freePort();
+      const own = dataPorts.slice(i * CHANNELS_USED_MAX, (i + 1) * CHANNELS_USED_MAX);
       cluster.pki.issue(host, 'host');
       peers[host] = `${BETWEEN}:${port}`;
-      for (const each of [port, dataPort]) {
+      for (const each of [port, ...own]) {
         const from = { host: BETWEEN, port: each };
         this.#relays.push(await Relay.start(from, { host: LOOPBACK, port: each }));
       }
@@ -211,7 +220,7 @@ export class Field {
         config: {
           ...config,
           listen: `${LOOPBACK}:${port}`,
-          dataPorts: { from: dataPort, to: dataPort },
+          dataPorts: { from: own[0], to: own.at(-1) },
           peers,
         },
         env: env(host),

@@ -1,13 +1,15 @@
 /**
  * `npm run kills -- --count N --seed N`: migrations there and back in which daemons are killed at steps
- * drawn by chance or some instants after one, also while they recover from the kill before. After each
+ * drawn by chance or some instants after one, over any data plane, also while they recover from the
+ * kill before. After each
  * migration the VM is at one host, whole, and all that was acknowledged is there. The same seed draws the
  * same kills.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { answerOf } from '../refusal.ts';
-import { Field, HOSTS, otherOf, VM, type HostName } from './field.ts';
+import { planeTitle, PLANES, type Plane } from '../plane.ts';
+import { Field, HOSTS, type HostName } from './field.ts';
 
 /** Kills of one migration. */
 const KILLS_MAX = 3;
@@ -28,6 +30,7 @@ export function chance(seed: number): (end: number) => number {
 }
 
 export interface Struck {
+  readonly plane: Plane;
   readonly kills: readonly string[];
   readonly runsAt: 'source' | 'destination';
   readonly wrongs: readonly string[];
@@ -66,9 +69,10 @@ export async function strike(
     await Promise.all(victims.map((host) => field.startHost(host)));
   };
 
+  field.plane = PLANES[draw(PLANES.length)] ?? field.plane;
   const step = steps[draw(steps.length)] ?? '';
   const reached = conductor.stopAt(step);
-  void answerOf(field.api(source).migrate(VM, otherOf(source)));
+  void answerOf(field.migrate(source));
   await reached;
   await kill(step);
   while (kills.length < KILLS_MAX) {
@@ -86,6 +90,7 @@ export async function strike(
   conductor.go();
   const at = await field.settled();
   return {
+    plane: field.plane,
     kills,
     runsAt: at === source ? 'source' : 'destination',
     wrongs: await field.wrongs(at),
@@ -106,10 +111,12 @@ async function main(): Promise<void> {
   const runs = { source: 0, destination: 0 };
   let killed = 0;
   while (killed < count) {
-    const { kills, runsAt, wrongs } = await strike(field, steps, draw);
+    const { plane, kills, runsAt, wrongs } = await strike(field, steps, draw);
     killed += kills.length;
     runs[runsAt] += 1;
-    console.log(`${killed}/${count} runs at the ${runsAt}: ${kills.join(', ')}`);
+    console.log(
+      `${killed}/${count} runs at the ${runsAt} over ${planeTitle(plane)}: ${kills.join(', ')}`,
+    );
     if (wrongs.length > 0) throw new Error(wrongs.join('\n'));
   }
   const open = await field.leftOpen();

@@ -6,7 +6,7 @@
 import { MiB } from '../../../src/base/units.ts';
 import { answerOf } from '../refusal.ts';
 import type { When } from './conductor.ts';
-import { otherOf, VM, type Field, type HostName } from './field.ts';
+import { otherOf, type Field, type HostName } from './field.ts';
 
 /** In the order in which a migration without faults comes to them. */
 export const STEPS = [
@@ -178,7 +178,7 @@ export async function play(field: Field, cell: Cell): Promise<Played> {
   const target = `${when === 'during' ? 'before' : when} ${step}`;
   const begun = conductor.stopAt(accident?.at ?? target);
   const options = when === 'during' ? SLOW : {};
-  const answer = answerOf(field.api(source).migrate(VM, hosts.destination, options));
+  const answer = answerOf(field.migrate(source, options));
   await begun;
   if (accident !== undefined) {
     await accident.strike(field, hosts);

@@ -1,4 +1,7 @@
-/** `npm run matrix`: plays every cell and writes the page of what came of each. */
+/**
+ * `npm run matrix`: plays every cell and writes the page of what came of each; over the data plane that
+ * `MIGD_TEST_PLANE` says (plane.ts).
+ */
 import { writeFileSync } from 'node:fs';
 import { Field } from './field.ts';
 import { cellsOf, expected, play, ROWS, titleOf, type Outcome } from './matrix.ts';
