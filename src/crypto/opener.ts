@@ -7,12 +7,12 @@
 import { assert } from '../base/assert.ts';
 import { RECORDS_PER_KEY_MAX } from '../base/limits.ts';
 import { MigError } from '../protocol/error.ts';
-import { parseHeader, type RecordHeader } from '../protocol/record.ts';
+import { parseHeader, RECORD_HEADER_BYTES, type RecordHeader } from '../protocol/record.ts';
 import type { DirectionKeys } from './key-schedule.ts';
 import { portableCiphers, type OpeningCipher } from './record-cipher.ts';
 import { recordNonce } from './record-nonce.ts';
 import type { SealerOptions } from './sealer.ts';
-import type { Suite } from './suites.ts';
+import { ciphertextBytes, type Suite } from './suites.ts';
 import { Transcript } from './transcript.ts';
 
 export class Opener {
@@ -25,6 +25,8 @@ export class Opener {
   #sequence = 0;
   /** The header of the record under way. */
   #open: Uint8Array | undefined;
+  /** Bytes of its plaintext to come; the rest only fills a block. */
+  #left = 0;
 
   /** The same options as the sealer's at the other end. */
   constructor(options: SealerOptions) {
@@ -43,6 +45,16 @@ export class Opener {
     return this.#suite.tagBytes;
   }
 
+  /** Bytes between header and tag of a record of so much plaintext. */
+  bodyBytes(plaintextBytes: number): number {
+    return ciphertextBytes(this.#suite, plaintextBytes);
+  }
+
+  /** Bytes of a whole record of so much plaintext. */
+  recordBytes(plaintextBytes: number): number {
+    return RECORD_HEADER_BYTES + this.bodyBytes(plaintextBytes) + this.tagBytes;
+  }
+
   /** Begins a record with its 16 bytes of header. Throws RECORD_MALFORMED, RECORD_ORDER, KEY_EXHAUSTED. */
   begin(bytes: Uint8Array): RecordHeader {
     assert(this.#open === undefined, 'a record begun within another');
@@ -57,16 +69,21 @@ export class Opener {
       throw new MigError('KEY_EXHAUSTED', `${this.#sequence} records`);
     }
     const header = Uint8Array.from(bytes);
-    this.#cipher.begin(header, recordNonce(this.#suite, this.#channel, this.#sequence));
+    const { mac } = this.#keys;
+    this.#cipher.begin(header, recordNonce(this.#suite, mac, this.#channel, this.#sequence));
+    this.#left = parsed.length;
     this.#sequence += 1;
     this.#open = header;
     return parsed;
   }
 
-  /** Plaintext of the next piece of ciphertext, perhaps in its place; not yet authenticated. */
+  /** Plaintext of the next piece of ciphertext, whole blocks of it, perhaps in its place; not yet authenticated. */
   update(ciphertext: Uint8Array): Uint8Array {
     assert(this.#open !== undefined, 'ciphertext outside a record');
-    return this.#cipher.update(ciphertext);
+    const plaintext = this.#cipher.update(ciphertext);
+    const wanted = plaintext.subarray(0, this.#left);
+    this.#left -= wanted.length;
+    return wanted;
   }
 
   /** Ends the record: only now may its plaintext be believed. Throws RECORD_FORGED. */

@@ -60,7 +60,7 @@ export class Sealer {
     this.#sequence += 1;
     const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
     const header = encodeHeader({ kind, channel: this.#channel, length, sequence });
-    const nonce = recordNonce(this.#suite, this.#channel, sequence);
+    const nonce = recordNonce(this.#suite, this.#keys.mac, this.#channel, sequence);
     const { record, tag } = this.#cipher.seal(header, nonce, pieces);
     this.#transcript.add(header, tag);
     return record;

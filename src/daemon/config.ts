@@ -41,7 +41,7 @@ export const configSchema = z.strictObject({
   stateDir: z.string().min(1),
   /** On tmpfs: guests' memory. */
   memoryDir: z.string().min(1),
-  /** Cipher suites that may be used, best first. */
+  /** Cipher suites that may be used, best first; the legacy ones only when they are named. */
   suites: z.array(suiteSchema).min(1),
   /** What may be around the records of a data channel, best first. */
   forms: z.array(channelFormSchema).min(1),

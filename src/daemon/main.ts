@@ -11,6 +11,7 @@ import { Threads } from '../migration/data-plane/threads.ts';
 import { Inventory } from '../migration/inventory.ts';
 import { FileLock } from '../native/file-lock.ts';
 import { MigError } from '../protocol/error.ts';
+import { SUITE_NAMES } from '../protocol/options.ts';
 import { openStore } from '../store/lmdb-store.ts';
 import { splitAddress } from '../transport/control.ts';
 import { listenUnix, serveApi, type Handler } from './api/server.ts';
@@ -133,6 +134,8 @@ async function run(config: Config): Promise<void> {
       dirtyTracking: 'auto',
     });
   }
+  const legacy = config.suites.filter((suite) => !SUITE_NAMES.some((name) => name === suite));
+  if (legacy.length > 0) log.warn({ legacy }, 'suites to compare with, and not to protect');
   log.info({ listen: listener.address, role: config.role, engine, pid: process.pid }, 'ready');
 
   process.on('SIGHUP', () => {

@@ -43,7 +43,7 @@ function checkSuite(suite: Suite): void {
     throw new MigError('NATIVE_FAILED', `another record of ${suite.cipher}`);
   }
   const { length } = opener.begin(record.subarray(0, RECORD_HEADER_BYTES));
-  const end = RECORD_HEADER_BYTES + length;
+  const end = RECORD_HEADER_BYTES + opener.bodyBytes(length);
   const plaintext = opener.update(record.subarray(RECORD_HEADER_BYTES, end));
   if (Buffer.from(plaintext).toString() !== 'self-test') {
     throw new MigError('NATIVE_FAILED', `another plaintext of ${suite.cipher}`);

@@ -23,7 +23,10 @@ export const SUITE_NAMES = [
   'chacha20-poly1305+hmac-sha256',
   'aes-256-ctr+hmac-sha256',
 ] as const;
-export const suiteSchema = z.enum(SUITE_NAMES);
+/** To be compared with; refused unless the configuration names them. */
+export const LEGACY_SUITE_NAMES = ['3des-cbc+hmac-sha1', 'none'] as const;
+export const ALL_SUITE_NAMES = [...SUITE_NAMES, ...LEGACY_SUITE_NAMES] as const;
+export const suiteSchema = z.enum(ALL_SUITE_NAMES);
 export type SuiteName = z.infer<typeof suiteSchema>;
 
 /**

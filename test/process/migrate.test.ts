@@ -3,7 +3,29 @@ import { verify, X509Certificate } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'tap';
 import type { MigrationEvent } from '../../src/migration/report.ts';
+import { ALL_SUITE_NAMES, CHANNEL_FORMS } from '../../src/protocol/options.ts';
 import { Cluster, filesBelow, smallGuest } from './cluster.ts';
+
+void test('every suite, the legacy ones where both hosts name them, in every form and engine', async (t) => {
+  const named = { suites: ALL_SUITE_NAMES };
+  await using cluster = await Cluster.start({
+    'host-a': { config: { ...named, engine: 'native' } },
+    'host-b': { config: { ...named, engine: 'portable' } },
+  });
+  const hosts = [cluster.a, cluster.b];
+  await cluster.a.call('vm.create', smallGuest('vm'));
+  let from = 0;
+  for (const suite of ALL_SUITE_NAMES) {
+    for (const form of CHANNEL_FORMS) {
+      const to = ['host-b', 'host-a'][from] ?? '';
+      const result = await hosts[from]?.migrate('vm', to, { suite, form, verify: true });
+      const engine = ['native', 'portable'][from];
+      t.match(result, { code: null, suite, form, engine, verified: true }, `${suite}, ${form}`);
+      from = 1 - from;
+      t.equal((await hosts[from]?.check('vm'))?.badPages, 0);
+    }
+  }
+});
 
 void test('a running guest moves with its vTPM and nothing stays behind', async (t) => {
   await using cluster = await Cluster.start();

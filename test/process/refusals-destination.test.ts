@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { createServer, type AddressInfo, type Socket } from 'node:net';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
+import { ALL_SUITE_NAMES } from '../../src/protocol/options.ts';
 import { Cluster, freePort, smallGuest } from './cluster.ts';
 import { answerOf, cancel, isClean, runsOn, slowly, survives, type Attempt } from './refusal.ts';
 
@@ -31,12 +32,15 @@ void test('a destination that does not take it', async (t) => {
   const dataPort = await freePort();
   await using cluster = await Cluster.start(
     {
-      'host-a': { config: { limits: { peerSilenceMs: SILENCE_MS } } },
+      'host-a': {
+        config: { suites: ALL_SUITE_NAMES, limits: { peerSilenceMs: SILENCE_MS } },
+      },
       'host-full': { config: { limits: { memoryBytesMax: 8 * MiB } } },
       'host-busy': { config: { limits: { incomingMax: 1 } } },
       'host-narrow': {
         config: {
           suites: ['chacha20-poly1305+hmac-sha256'],
+          forms: ['tls'],
           dataPorts: { from: dataPort, to: dataPort },
         },
       },
@@ -78,6 +82,15 @@ void test('a destination that does not take it', async (t) => {
   await refused('a suite that it does not allow', {
     attempt: (vm) => a.migrate(vm, 'host-narrow', { suite: 'aes-256-gcm+hmac-sha256' }),
     code: 'SUITE_MISMATCH',
+    to: 'host-narrow',
+  });
+  await refused('a legacy suite, which it does not name', {
+    attempt: (vm) => a.migrate(vm, 'host-b', { suite: '3des-cbc+hmac-sha1' }),
+    code: 'SUITE_MISMATCH',
+  });
+  await refused('a form that it does not allow', {
+    attempt: (vm) => a.migrate(vm, 'host-narrow', { form: 'sealed' }),
+    code: 'FORM_MISMATCH',
     to: 'host-narrow',
   });
   await refused('more channels than it has ports', {

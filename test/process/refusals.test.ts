@@ -71,13 +71,25 @@ void test('a request that cannot be', async (t) => {
 
 void test('a source that may not send it so', async (t) => {
   await using cluster = await Cluster.start({
-    'host-a': { config: { suites: ['chacha20-poly1305+hmac-sha256'] } },
+    'host-a': { config: { suites: ['chacha20-poly1305+hmac-sha256'], forms: ['tls'] } },
     'host-strict': { config: { attestation: { allow: [] } } },
   });
   await t.test('its own configuration forbids the suite', (t) =>
     survives(t, cluster, {
       attempt: (vm) => cluster.a.migrate(vm, 'host-b', { suite: 'aes-256-gcm+hmac-sha256' }),
       code: 'SUITE_MISMATCH',
+    }),
+  );
+  await t.test('a legacy suite that no configuration names', (t) =>
+    survives(t, cluster, {
+      attempt: (vm) => cluster.a.migrate(vm, 'host-b', { suite: 'none' }),
+      code: 'SUITE_MISMATCH',
+    }),
+  );
+  await t.test('its own configuration forbids the form', (t) =>
+    survives(t, cluster, {
+      attempt: (vm) => cluster.a.migrate(vm, 'host-b', { form: 'sealed' }),
+      code: 'FORM_MISMATCH',
     }),
   );
   await t.test('its own policy accepts no evidence', async (t) => {

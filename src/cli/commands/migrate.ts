@@ -3,7 +3,7 @@ import type { Argv } from 'yargs';
 import type { MigrationEvent, Outcome } from '../../migration/report.ts';
 import { EXIT, type Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
-import { CHANNEL_FORMS, CHANNELS_MAX, SUITE_NAMES } from '../../protocol/options.ts';
+import { CHANNEL_FORMS, CHANNELS_MAX, ALL_SUITE_NAMES } from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
@@ -36,7 +36,10 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('on-timeout', { choices: ['cancel'] as const, default: 'cancel' as const })
     .option('rounds', { type: 'number', default: 30, describe: 'pre-copy gives up after so many' })
     .option('channels', { type: 'number', default: 1, describe: `1 to ${CHANNELS_MAX}` })
-    .option('suite', { choices: SUITE_NAMES, describe: 'of ciphers (default: the best of both)' })
+    .option('suite', {
+      choices: ALL_SUITE_NAMES,
+      describe: 'of ciphers (default: the best of both)',
+    })
     .option('form', {
       choices: CHANNEL_FORMS,
       describe: 'of data channels: sealed records inside TLS, or straight on TCP',

@@ -31,7 +31,7 @@ export class BlockingReader {
 
   constructor(options: BlockingReaderOptions) {
     this.#options = options;
-    this.#body = new Uint8Array(RECORD_BYTES_MAX + options.opener.tagBytes);
+    this.#body = new Uint8Array(options.opener.recordBytes(RECORD_BYTES_MAX));
   }
 
   /**
@@ -44,10 +44,11 @@ export class BlockingReader {
       await this.#fill(this.#header, 'between records');
       const header = opener.begin(this.#header);
       sink.begin(header);
-      const { length } = header;
-      await this.#fill(this.#body.subarray(0, length + opener.tagBytes), 'within a record');
-      if (length > 0) sink.plaintext(opener.update(this.#body.subarray(0, length)));
-      opener.finish(this.#body.subarray(length, length + opener.tagBytes));
+      const end = opener.bodyBytes(header.length);
+      const body = this.#body.subarray(0, end + opener.tagBytes);
+      await this.#fill(body, 'within a record');
+      if (end > 0) sink.plaintext(opener.update(body.subarray(0, end)));
+      opener.finish(body.subarray(end));
       sink.accepted(header);
       if (records % RECORDS_PER_TURN === 0) await setImmediate();
     }

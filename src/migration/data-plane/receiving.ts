@@ -10,7 +10,7 @@ import { assert } from '../../base/assert.ts';
 import type { Opener } from '../../crypto/opener.ts';
 import { Placer, type RegionSink } from '../../pages/placer.ts';
 import { MigError } from '../../protocol/error.ts';
-import { RECORD_HEADER_BYTES, type RecordHeader, type RecordKind } from '../../protocol/record.ts';
+import type { RecordHeader, RecordKind } from '../../protocol/record.ts';
 import { decodeRoundEnd, ROUND_END_BYTES } from '../../protocol/round-end.ts';
 import { NO_EXTENT, type Extent, type Report } from './messages.ts';
 import type { RecordSink } from './record-reader.ts';
@@ -103,7 +103,7 @@ export class Receiving implements RecordSink {
   accepted({ kind, length }: RecordHeader): void {
     const { opener, report } = this.#options;
     if (this.#stage.kind === 'round') {
-      this.#stage.bytes += RECORD_HEADER_BYTES + length + opener.tagBytes;
+      this.#stage.bytes += opener.recordBytes(length);
     }
     switch (kind) {
       case 'pages':

@@ -72,7 +72,7 @@ export class RecordReader {
           stage.left -= taken;
           at += taken;
           if (this.#bodyFill === PIECE_BYTES || stage.left === 0) this.#openPiece();
-          if (stage.left === 0) this.#stage = { kind: 'tag', header: stage.header };
+          if (stage.left === 0) this.#awaitTag(stage.header);
           break;
         }
         case 'tag': {
@@ -101,8 +101,15 @@ export class RecordReader {
     this.#fill = 0;
     const header = this.#opener.begin(this.#small.subarray(0, RECORD_HEADER_BYTES));
     this.#sink.begin(header);
-    this.#stage =
-      header.length > 0 ? { kind: 'body', header, left: header.length } : { kind: 'tag', header };
+    const left = this.#opener.bodyBytes(header.length);
+    if (left > 0) this.#stage = { kind: 'body', header, left };
+    else this.#awaitTag(header);
+  }
+
+  /** Not every suite has one to wait for. */
+  #awaitTag(header: RecordHeader): void {
+    if (this.#opener.tagBytes > 0) this.#stage = { kind: 'tag', header };
+    else this.#endRecord(header);
   }
 
   #endRecord(header: RecordHeader): void {

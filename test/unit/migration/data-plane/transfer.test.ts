@@ -10,7 +10,7 @@ import {
   type Progress,
 } from '../../../../src/migration/data-plane/sender.ts';
 import { Threads } from '../../../../src/migration/data-plane/threads.ts';
-import { SUITE_NAMES, type SuiteName } from '../../../../src/protocol/options.ts';
+import { ALL_SUITE_NAMES, type SuiteName } from '../../../../src/protocol/options.ts';
 import {
   makeHosts,
   MIGRATION_ID,
@@ -161,7 +161,7 @@ for (const [pairing, channels] of PAIRINGS.flatMap((each) => [
 /** Both hosts of one engine. */
 const LIKES = PAIRINGS.filter(({ source, destination }) => source === destination);
 
-for (const [suite, pairing] of SUITE_NAMES.flatMap((s) =>
+for (const [suite, pairing] of ALL_SUITE_NAMES.flatMap((s) =>
   LIKES.map((each) => [s, each] as const),
 )) {
   void test(`${suite} moves memory: ${titleOf(pairing)}`, async (t) => {
