@@ -1,8 +1,8 @@
 /**
  * How fast a whole guest moves, against what Node's own sockets and ciphers do with the same bytes
  * between two processes of the same machine. Every migration is a real one between two daemons with
- * every protection on; the guest goes to and fro. A bare TLS socket runs right before each of them,
- * and they are compared with that one.
+ * every protection on; the guest goes to and fro. A bare TLS and a bare TCP socket run right before each
+ * of them, and they are compared with those.
  *
  * Two figures a migration: how fast its pages moved (all rounds, from the first record sealed to the
  * last one confirmed), and the whole of it, from the request to the deletion at the source.
@@ -10,8 +10,14 @@
 import { createCipheriv, randomBytes } from 'node:crypto';
 import { GiB, KiB, MiB } from '../src/base/units.ts';
 import { SUITES } from '../src/crypto/suites.ts';
-import { SUITE_NAMES, type SuiteName } from '../src/protocol/options.ts';
+import {
+  CHANNEL_FORMS,
+  SUITE_NAMES,
+  type ChannelForm,
+  type SuiteName,
+} from '../src/protocol/options.ts';
 import type { RoundReport } from '../src/migration/report.ts';
+import type { Engine } from '../src/transport/connection.ts';
 import { Cluster } from '../test/process/cluster.ts';
 import { BarePair } from './bare-pair.ts';
 import { IS_SHORT, rest } from './pace.ts';
@@ -19,23 +25,47 @@ import type { Bar } from './plot.ts';
 import type { Report } from './report.ts';
 import { pairwise, show, spread } from './stats.ts';
 import { Traveller } from './traveller.ts';
+import { warm } from './warm.ts';
 
 const MEMORY_BYTES = IS_SHORT ? 256 * MiB : GiB;
 const RUNS = IS_SHORT ? 2 : 5;
 const CHANNELS = IS_SHORT ? [1] : [1, 2, 4];
 const [DEFAULT_SUITE] = SUITE_NAMES;
-/** What form `tls` (sealed records inside TLS) must reach of a bare TLS socket. */
-const RATIO_MIN = 0.75;
+const ENGINES: readonly Engine[] = ['native', 'portable'];
 
-interface Contestant {
+/** What the default suite must reach over one channel or more. */
+const GOALS: { readonly [F in ChannelForm]: string } = {
+  tls: 'must reach 0.75 of TLS',
+  sealed: 'must reach 1.20 of TLS and 0.80 of TCP',
+};
+
+interface Way {
+  readonly engine: Engine;
+  readonly form: ChannelForm;
   readonly suite: SuiteName;
   readonly channels: number;
-  /** GB/s, run by run. */
-  readonly pages: number[];
-  readonly whole: number[];
-  /** The bare TLS socket that ran right before. */
-  readonly bareTls: number[];
 }
+
+/** A way, and how fast it was: GB/s, run by run. */
+class Contestant {
+  readonly way: Way;
+  readonly pages: number[] = [];
+  readonly whole: number[] = [];
+  /** The bare sockets that ran right before. */
+  readonly bareTls: number[] = [];
+  readonly bareTcp: number[] = [];
+
+  constructor(way: Way) {
+    this.way = way;
+  }
+}
+
+/** Every suite over one channel, the default one over more; Node's streams for comparison. */
+const WAYS: readonly Way[] = CHANNEL_FORMS.flatMap((form) => [
+  ...CHANNELS.map((channels): Way => ({ engine: 'native', form, suite: DEFAULT_SUITE, channels })),
+  ...SUITE_NAMES.slice(1).map((suite): Way => ({ engine: 'native', form, suite, channels: 1 })),
+  { engine: 'portable', form, suite: DEFAULT_SUITE, channels: 1 },
+]);
 
 const gigabytesPerSecond = (bytes: number, ms: number): number => bytes / ms / 1e6;
 
@@ -57,61 +87,73 @@ function cipherSpeed(suite: SuiteName): number {
 }
 
 export async function throughput(): Promise<Report> {
-  await using cluster = await Cluster.start();
+  const contestants = WAYS.map((way) => new Contestant(way));
+  for (const engine of ENGINES) {
+    await compare(
+      engine,
+      contestants.filter(({ way }) => way.engine === engine),
+    );
+  }
+  const ciphers = new Map(
+    SUITE_NAMES.map((suite) => [suite, Array.from({ length: RUNS }, () => cipherSpeed(suite))]),
+  );
+  return reportOf(contestants, ciphers);
+}
+
+async function compare(engine: Engine, contestants: readonly Contestant[]): Promise<void> {
+  const config = { engine };
+  await using cluster = await Cluster.start({ 'host-a': { config }, 'host-b': { config } });
   using tls = await BarePair.start('tls', MEMORY_BYTES, cluster.certs);
   using tcp = await BarePair.start('tcp', MEMORY_BYTES, cluster.certs);
   const spec = { memoryBytes: MEMORY_BYTES, fill: 1 };
   const guest = await Traveller.create(cluster, 'vm1', spec);
-  const contestants = SUITE_NAMES.flatMap((suite) =>
-    CHANNELS.map((channels): Contestant => {
-      return { suite, channels, pages: [], whole: [], bareTls: [] };
-    }),
-  );
-  const bareTcp: number[] = [];
-  const ciphers = new Map(SUITE_NAMES.map((suite) => [suite, [] as number[]]));
   // The first run of each warms what is warm in a daemon that has been up for a while.
   for (let run = -1; run < RUNS; run += 1) {
-    const tcpMs = await tcp.run();
-    if (run >= 0) bareTcp.push(gigabytesPerSecond(MEMORY_BYTES, tcpMs));
     for (const contestant of contestants) {
       await rest();
-      const bareMs = await tls.run();
-      const { suite, channels } = contestant;
-      const { rounds, totalMs } = await guest.move({ suite, channels });
+      const [tlsMs, tcpMs] = [await tls.run(), await tcp.run()];
+      const { suite, form, channels } = contestant.way;
+      warm(MEMORY_BYTES);
+      const { rounds, totalMs } = await guest.move({ suite, form, channels });
       if (run < 0) continue;
-      contestant.bareTls.push(gigabytesPerSecond(MEMORY_BYTES, bareMs));
+      contestant.bareTls.push(gigabytesPerSecond(MEMORY_BYTES, tlsMs));
+      contestant.bareTcp.push(gigabytesPerSecond(MEMORY_BYTES, tcpMs));
       contestant.pages.push(gigabytesPerSecond(MEMORY_BYTES, sumOfMs(rounds)));
       contestant.whole.push(gigabytesPerSecond(MEMORY_BYTES, totalMs));
     }
-    if (run >= 0) for (const [suite, speeds] of ciphers) speeds.push(cipherSpeed(suite));
   }
-  return reportOf(contestants, bareTcp, ciphers);
 }
 
-const titleOf = ({ suite, channels }: Contestant): string =>
-  `${suite}, ${channels} ${channels === 1 ? 'channel' : 'channels'}`;
+const titleOf = ({ engine, form, suite, channels }: Way): string =>
+  [
+    `${form}, ${channels} ${channels === 1 ? 'channel' : 'channels'}`,
+    ...(suite === DEFAULT_SUITE ? [] : [suite]),
+    ...(engine === 'native' ? [] : [engine]),
+  ].join(', ');
 
 function reportOf(
   contestants: readonly Contestant[],
-  bareTcp: readonly number[],
   ciphers: ReadonlyMap<SuiteName, readonly number[]>,
 ): Report {
-  const bareTls = contestants.flatMap((contestant) => contestant.bareTls);
+  const bare = (of: (each: Contestant) => readonly number[]) => spread(contestants.flatMap(of));
   const bars: Bar[] = [
     ...[...ciphers].map(([suite, speeds]) => ({
       label: `node:crypto alone, ${SUITES[suite].cipher}`,
       value: spread(speeds),
       yardstick: true,
     })),
-    { label: 'bare TCP socket', value: spread(bareTcp), yardstick: true },
-    { label: 'bare TLS 1.3 socket', value: spread(bareTls), yardstick: true },
-    ...contestants.map((each) => ({ label: titleOf(each), value: spread(each.pages) })),
+    { label: 'bare TCP socket', value: bare(({ bareTcp }) => bareTcp), yardstick: true },
+    { label: 'bare TLS 1.3 socket', value: bare(({ bareTls }) => bareTls), yardstick: true },
+    ...contestants.map((each) => ({ label: titleOf(each.way), value: spread(each.pages) })),
   ];
-  const findings = contestants.flatMap((each) => {
-    const goal = each.suite === DEFAULT_SUITE ? ` (must reach ${RATIO_MIN})` : '';
-    const pages = show(spread(pairwise(each.pages, each.bareTls)));
+  const findings = contestants.map((each) => {
+    const { suite, engine, form } = each.way;
+    const isDefault = suite === DEFAULT_SUITE && engine === 'native';
+    const goal = isDefault ? ` (${GOALS[form]})` : '';
+    const ofTls = show(spread(pairwise(each.pages, each.bareTls)));
+    const ofTcp = show(spread(pairwise(each.pages, each.bareTcp)));
     const whole = show(spread(pairwise(each.whole, each.bareTls)));
-    return `${titleOf(each)}: pages ${pages} of a bare TLS socket${goal}; whole migration ${whole}`;
+    return `${titleOf(each.way)}: pages ${ofTls} of bare TLS, ${ofTcp} of bare TCP${goal}; whole migration ${whole} of bare TLS`;
   });
   return {
     name: 'throughput',
@@ -119,6 +161,6 @@ function reportOf(
     unit: 'GB/s',
     bars,
     findings,
-    runs: { contestants, bareTcp, ciphers: Object.fromEntries(ciphers) },
+    runs: { contestants, ciphers: Object.fromEntries(ciphers) },
   };
 }

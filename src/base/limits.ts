@@ -76,9 +76,9 @@ export const STOP_MS_MAX = 30_000;
 /** Records under one key; then KEY_EXHAUSTED. Far below where AES-GCM with counted nonces wears out. */
 export const RECORDS_PER_KEY_MAX = 2 ** 32;
 /** Page data in one `pages` record that we send: large enough to amortise, small enough for caches. */
-export const BATCH_DATA_BYTES_MAX = 256 * 1024;
+export const BATCH_DATA_BYTES_MAX = 512 * 1024;
 /** Runs in one `pages` record: every second page zero, and as many zero runs again. */
-export const BATCH_RUNS_MAX = 128;
+export const BATCH_RUNS_MAX = 256;
 /** Pages that one record may stand for: bounds the work that a small record of zero runs causes. */
 export const BATCH_PAGES_MAX = 64 * 1024;
 /** Plaintext of a record that we accept. */
