@@ -3,12 +3,16 @@ import { downtime } from './downtime.ts';
 import { fixedCost } from './fixed-cost.ts';
 import { publish, type Report } from './report.ts';
 import { resume } from './resume.ts';
+import { scaling } from './scaling.ts';
+import { suites } from './suites.ts';
 import { throughput } from './throughput.ts';
 
 const BENCHMARKS: Readonly<Record<string, () => Promise<Report>>> = {
   throughput,
   downtime,
   'fixed-cost': fixedCost,
+  scaling,
+  suites,
   resume,
 };
 
