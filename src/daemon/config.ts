@@ -69,6 +69,8 @@ export const configSchema = z.strictObject({
   metrics: addressSchema.optional(),
   /** Migrations from here compare every page on both sides when the request does not say. */
   verify: z.boolean(),
+  /** Migrations from here may throttle the guest when the request does not say. */
+  autoConverge: z.boolean(),
   /** A guest vm1 to play with, made when this host has no VM. */
   sampleGuest: z.boolean(),
   logLevel: z.enum(['trace', 'debug', 'info', 'warn', 'error']),
@@ -112,6 +114,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     engine: 'auto',
     ...(file === undefined && role !== 'both' ? { attestation: { allow: ['software'] } } : {}),
     verify: false,
+    autoConverge: false,
     sampleGuest: false,
     logLevel: 'info',
     pretty: false,

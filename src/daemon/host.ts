@@ -21,7 +21,8 @@ import type { Inventory } from '../migration/inventory.ts';
 import { OutgoingMigration } from '../migration/outgoing.ts';
 import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
 import { MigError } from '../protocol/error.ts';
-import { CHANNELS_MAX, type MigrateOptions } from '../protocol/options.ts';
+import { CHANNELS_MAX, contradictionIn, type MigrateOptions } from '../protocol/options.ts';
+import { isInfeasible } from '../protocol/source/deadline.ts';
 import type { MigrationRecord, RecordStore } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { MigrationView } from './api/schema.ts';
@@ -114,7 +115,10 @@ export class Host {
     if (options.form !== undefined && !config.forms.includes(options.form)) {
       throw new MigError('FORM_MISMATCH', `${options.form} is not allowed here`);
     }
+    const contradiction = contradictionIn(options);
+    if (contradiction !== undefined) throw new MigError('REQUEST_INVALID', contradiction);
     const held = inventory.running(options.vm);
+    this.#checkDeadline(options, held.guest.memory.ramBytes);
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
     try {
       // At the destination it would run: what its operator stopped, only its operator lets go on.
@@ -156,6 +160,15 @@ export class Host {
       claim[Symbol.dispose]();
       throw thrown;
     }
+  }
+
+  /** Throws DEADLINE_INFEASIBLE when one copy of the memory, within the limits asked for, takes longer. */
+  #checkDeadline({ to, deadlineMs, maxBandwidthBps }: MigrateOptions, memoryBytes: number): void {
+    if (deadlineMs === undefined) return;
+    const terms = { deadlineMs, maxBandwidthBps, handoverMs: this.#costs.expected(to) };
+    if (!isInfeasible(terms, memoryBytes)) return;
+    const detail = `${memoryBytes} bytes in ${deadlineMs} ms, at ${maxBandwidthBps} bytes a second`;
+    throw new MigError('DEADLINE_INFEASIBLE', detail);
   }
 
   /** Another host connected to migrate to us. Throws when it is not to be listened to. */

@@ -107,9 +107,10 @@ export function operations(parts: OperationParts): Operations {
       return {};
     },
 
-    migrate: async ({ detach, verify = config.verify, ...options }, call) => {
-      await host.checkArrived(options.vm);
-      const outgoing = host.migrate({ ...options, verify });
+    migrate: async ({ detach, ...asked }, call) => {
+      await host.checkArrived(asked.vm);
+      const { verify = config.verify, autoConverge = config.autoConverge } = asked;
+      const outgoing = host.migrate({ ...asked, verify, autoConverge });
       return detach
         ? { migrationId: outgoing.migration.migrationId }
         : await follow(outgoing, call);

@@ -8,10 +8,18 @@ import { PAGE_BYTES } from '../base/units.ts';
 import type { Guest } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
+import { BandwidthLimit } from './bandwidth-limit.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
+import type { StopReason } from '../protocol/source/convergence.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
 import type { Extent, RoundPages } from './data-plane/messages.ts';
-import { openSender, type DataSender, type SenderOptions } from './data-plane/sender.ts';
+import { DeferredPages } from './data-plane/deferred-pages.ts';
+import {
+  openSender,
+  type DataSender,
+  type Progress,
+  type SenderOptions,
+} from './data-plane/sender.ts';
 import { keepUnacknowledged } from './data-plane/unacknowledged.ts';
 import { originAt, standingAt, type Standing } from './standing.ts';
 import type { Telemetry } from './telemetry.ts';
@@ -37,17 +45,32 @@ export class OutgoingTransfer {
   readonly #guest: Guest;
   readonly #telemetry: Telemetry;
   readonly #options: MigrateOptions;
-  #sender: DataSender | undefined;
+  readonly #progressed: (event: Event) => void;
+  readonly #limit = new BandwidthLimit();
+  #session: { readonly sender: DataSender; readonly options: ChannelOptions } | undefined;
+  /** Pages owed to the destination: those of the bitmap, and those that the round leaves out. */
   #dirtyPages = 0;
+  #deferred: DeferredPages;
+  /** When dirty pages were last collected, since the migration began. */
+  #collectedAtMs = 0;
   /** The round whose pages the bitmap has, and what of it has left in a session that broke. */
   #sent: Sent = unsent(0, 0);
   /** Where the session began; null when it was at the beginning. */
   #standing: Standing | null = null;
 
-  constructor(guest: Guest, telemetry: Telemetry, options: MigrateOptions) {
+  /** `progressed` hears how far a round is, where there is a deadline to hold. */
+  constructor(
+    guest: Guest,
+    telemetry: Telemetry,
+    options: MigrateOptions,
+    progressed: (event: Event) => void,
+  ) {
     this.#guest = guest;
     this.#telemetry = telemetry;
     this.#options = options;
+    this.#progressed = progressed;
+    this.#deferred = new DeferredPages(guest.memory);
+    this.#limit.ask('operator', options.maxBandwidthBps ?? null);
   }
 
   /**
@@ -65,17 +88,28 @@ export class OutgoingTransfer {
       peer,
       memory: this.#guest.memory,
       origin: originAt(this.#standing),
-      onProgress: (sent) => this.#telemetry.progressed(sent),
+      onProgress: (sent) => this.#progress(sent),
     });
     if (signal.aborted) {
       await sender.close();
       throw new MigError('CANCELLED');
     }
-    this.#sender = sender;
-    const { maxBandwidthBps } = this.#options;
-    if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
+    this.#session = { sender, options };
+    this.#limit.applyTo(sender);
     void sender.failed.then(failed);
-    return { kind: 'channelsJoined' };
+    const { elapsedMs } = this.#telemetry;
+    return { kind: 'channelsJoined', owedPages: this.#owedPages(round), elapsedMs };
+  }
+
+  #owedPages(round: number): number {
+    return round === 0 ? this.#guest.memory.ramBytes / PAGE_BYTES : this.#dirtyPages;
+  }
+
+  #progress(sent: Progress): void {
+    this.#telemetry.progressed(sent);
+    if (this.#options.deadlineMs === undefined) return;
+    const { elapsedMs, remainingPages } = this.#telemetry;
+    this.#progressed({ kind: 'progressed', ...sent, remainingPages, elapsedMs });
   }
 
   /** Leaves in the bitmap what the destination does not hold, and what was written since. */
@@ -83,6 +117,8 @@ export class OutgoingTransfer {
     const before = this.#standing;
     if (resume === null) {
       this.#standing = null;
+      // All pages are sent again, what was left out among them.
+      this.#deferred = new DeferredPages(this.#guest.memory);
       return;
     }
     const arrived = arrivedOf(resume, this.#sent, before?.point ?? null);
@@ -92,28 +128,53 @@ export class OutgoingTransfer {
       keepUnacknowledged(memory, pagesOf(this.#sent.round), accepted);
       this.#standing = standingAt(migrationId, before, resume);
     }
-    const { dirtyPages } = await this.#guest.collectDirty('add');
-    this.#dirtyPages = dirtyPages;
+    await this.#guest.collectDirty('add');
+    this.#collectedAtMs = this.#telemetry.elapsedMs;
+    this.#dirtyPages = this.#deferred.putBack();
   }
 
-  async sendRound(round: number): Promise<Event> {
+  async sendRound(effect: Extract<Effect, { kind: 'sendRound' }>): Promise<Event> {
+    const { round, deferPagesMax, afterMs } = effect;
+    if (afterMs > 0) await this.#rest(afterMs);
     // Tracking begins before the first byte is read: a page written from now on is sent again.
-    if (round === 0) await this.#guest.trackDirty();
-    const pages = round === 0 ? this.#guest.memory.ramBytes / PAGE_BYTES : this.#dirtyPages;
-    this.#telemetry.roundStarted(round, pages);
+    if (round === 0) {
+      await this.#guest.trackDirty();
+      this.#collectedAtMs = this.#telemetry.elapsedMs;
+    }
+    const leftOut = deferPagesMax > 0 ? this.#deferred.leaveOut(deferPagesMax) : 0;
+    this.#telemetry.roundStarted(round, this.#owedPages(round) - leftOut);
     const sent = await this.#plane().sendRound(round, pagesOf(round));
     this.#sent = { ...this.#sent, isWhole: true };
     return { kind: 'roundSent', sent };
   }
 
   /** The round has arrived: the bitmap is the next one's. */
-  async collectDirty(sent: RoundSent): Promise<Event> {
-    const roundMs = this.#telemetry.roundMs;
-    const { dirtyPages } = await this.#guest.collectDirty('replace');
-    this.#dirtyPages = dirtyPages;
+  async collectDirty(): Promise<Event> {
+    const { roundMs } = this.#telemetry;
+    await this.#guest.collectDirty('replace');
+    const { elapsedMs } = this.#telemetry;
+    const windowMs = elapsedMs - this.#collectedAtMs;
+    this.#collectedAtMs = elapsedMs;
+    const owed = this.#deferred.collected();
+    this.#dirtyPages = owed.dirtyPages;
     this.#sent = unsent(this.#sent.round + 1, this.#sent.pages.length);
-    this.#telemetry.roundDone(sent, dirtyPages, roundMs);
-    return { kind: 'dirtyCollected', dirtyPages, roundMs };
+    return { kind: 'dirtyCollected', ...owed, roundMs, windowMs, elapsedMs };
+  }
+
+  /** For the round under way, and those that follow; null: as much as the operator lets. */
+  pace(paceBps: number | null): void {
+    this.#limit.ask('deadline', paceBps);
+  }
+
+  async throttle(percent: number): Promise<void> {
+    await this.#guest.throttle(percent);
+    this.#telemetry.throttled(percent);
+  }
+
+  /** Stops the guest while a round is under way. */
+  async holdGuest(): Promise<void> {
+    this.#telemetry.stopped('timeout');
+    await this.#guest.hold();
   }
 
   /**
@@ -122,8 +183,8 @@ export class OutgoingTransfer {
    */
   async breakOff(underWay: Promise<unknown>): Promise<void> {
     const { round } = this.#sent;
-    const extents = await this.#sender?.reckon(round);
-    this.#sender = undefined;
+    const extents = await this.#session?.sender.reckon(round);
+    this.#session = undefined;
     await underWay;
     // A collection that was under way has settled the round.
     if (extents === undefined || this.#sent.round !== round) return;
@@ -131,7 +192,8 @@ export class OutgoingTransfer {
     this.#telemetry.roundBroke(total(extents));
   }
 
-  async pauseGuest(): Promise<Event> {
+  async pauseGuest(why: StopReason): Promise<Event> {
+    this.#telemetry.stopped(why);
     // Asked at once, done in this order: the guest stands still meanwhile.
     const [, { dirtyPages }, { stateBytes }] = await Promise.all([
       this.#guest.hold(),
@@ -157,12 +219,28 @@ export class OutgoingTransfer {
 
   /** Closes the channels; may be called again. Those being joined close with their session. */
   async close(): Promise<void> {
-    await this.#sender?.close();
+    await this.#session?.sender.close();
+  }
+
+  /** Sends nothing for a while, or until the session ends. */
+  async #rest(ms: number): Promise<void> {
+    const { clock, signal } = this.#joined().options;
+    const over = Promise.withResolvers<void>();
+    const timer = clock.after(ms, over.resolve);
+    signal.addEventListener('abort', () => over.resolve(), { once: true });
+    if (signal.aborted) over.resolve();
+    await over.promise;
+    timer.cancel();
+    if (signal.aborted) throw new MigError('CANCELLED');
   }
 
   #plane(): DataSender {
-    if (this.#sender === undefined) throw new Error('no data channels yet');
-    return this.#sender;
+    return this.#joined().sender;
+  }
+
+  #joined(): { readonly sender: DataSender; readonly options: ChannelOptions } {
+    if (this.#session === undefined) throw new Error('no data channels yet');
+    return this.#session;
   }
 }
 

@@ -128,9 +128,11 @@ export class OutgoingMigration {
       emit,
       { migrationId, vm: options.vm, from: ports.host, to: options.to, mode: options.mode },
       held.guest.memory.ramBytes,
-      ports.costs.expected(options.to),
+      options.deadlineMs,
     );
-    this.#transfer = new OutgoingTransfer(held.guest, this.#telemetry, options);
+    this.#transfer = new OutgoingTransfer(held.guest, this.#telemetry, options, (event) =>
+      this.#runner.dispatch(event),
+    );
     this.#outage = new Outage(ports, ports.reconnectMs);
     this.#session = this.#newSession();
     this.#runner = new Runner<State, Event, Effect>({
@@ -154,7 +156,7 @@ export class OutgoingMigration {
     const { timeoutMs } = this.#request.options;
     this.#guest.gone.addEventListener('abort', this.#guestGone);
     if (this.#guest.gone.aborted) this.#guestGone();
-    const overall = new Deadline(this.#ports.clock, () => this.cancel('TIMEOUT'));
+    const overall = new Deadline(this.#ports.clock, () => this.#timePassed());
     if (timeoutMs !== undefined) overall.arm(timeoutMs);
     try {
       await this.#ports.store.write({ migration: this.#record });
@@ -165,6 +167,11 @@ export class OutgoingMigration {
     const result = await this.#finished.promise;
     overall.disarm();
     return result;
+  }
+
+  #timePassed(): void {
+    if (this.#request.options.onTimeout === 'cancel') this.cancel('TIMEOUT');
+    else this.#runner.dispatch({ kind: 'timePassed' });
   }
 
   /** Asks for its end. Returns whether it can still be cancelled. */
@@ -249,11 +256,24 @@ export class OutgoingMigration {
       case 'joinChannels':
         return session.sending(this.#transfer.join(session.channels(effect), effect.resume));
       case 'sendRound':
-        return session.sending(this.#transfer.sendRound(effect.round));
+        return session.sending(this.#transfer.sendRound(effect));
       case 'collectDirty':
-        return session.heed(this.#transfer.collectDirty(effect.sent));
+        return session.heed(this.#transfer.collectDirty());
+      case 'tellRound':
+        this.#telemetry.roundDone(effect);
+        return undefined;
+      case 'tellDeadline':
+        this.#telemetry.deadlineJudged(effect);
+        return undefined;
+      case 'pace':
+        this.#transfer.pace(effect.paceBps);
+        return undefined;
+      case 'throttle':
+        return this.#transfer.throttle(effect.percent).then(() => undefined);
+      case 'holdGuest':
+        return this.#transfer.holdGuest().then(() => undefined);
       case 'pauseGuest':
-        return this.#transfer.pauseGuest();
+        return this.#transfer.pauseGuest(effect.why);
       case 'sendFinal':
         return session.sending(this.#transfer.sendFinal(effect));
       case 'surrender':
@@ -353,8 +373,11 @@ export class OutgoingMigration {
     // The guest need not stand still for a disk.
     const written = this.#writeAborted(code, detail);
     // The guest may be dead itself: then there is nothing to resume, and the record says so.
-    await this.#guest.untrackDirty().catch(() => undefined);
-    await this.#guest.resume().catch(() => undefined);
+    await Promise.allSettled([
+      this.#guest.untrackDirty(),
+      this.#transfer.throttle(0),
+      this.#guest.resume(),
+    ]);
     void written.then(() => this.#release());
     return { kind: 'abandoned' };
   }

@@ -4,6 +4,7 @@
  * bytes per second; field names carry the unit.
  */
 import type { Code } from '../protocol/codes.ts';
+import type { StopReason } from '../protocol/source/convergence.ts';
 
 export type Phase =
   | 'session'
@@ -28,7 +29,9 @@ export interface RoundReport {
   readonly zeroPages: number;
   readonly bytesSent: number;
   readonly durationMs: number;
-  /** Pages the guest wrote while this round was on its way. */
+  /** Pages that this round left for a later one, because the guest writes them again and again. */
+  readonly deferredPages: number;
+  /** Pages owed when this round had arrived: written while it was on its way, or deferred. */
   readonly dirtyPagesAfter: number;
   readonly bandwidthBps: number;
   readonly predictedDowntimeMs: number;
@@ -59,6 +62,16 @@ export interface MigrationResult {
   readonly memoryBytes: number;
   readonly totalMs: number;
   readonly downtimeMs: number | null;
+  /** Why the guest was stopped when it was; null: it was not. */
+  readonly stoppedBy: StopReason | null;
+  /** What auto-converge took from the guest: the hardest step, and run time lost by all of them. */
+  readonly throttle: { readonly maxPercent: number; readonly guestMsLost: number };
+  /** `metMs`: when the VM ran at the destination; null: never. `feasible`: as judged last. */
+  readonly deadline: {
+    readonly askedMs: number;
+    readonly metMs: number | null;
+    readonly feasible: boolean;
+  } | null;
   readonly setupMs: number;
   readonly attestMs: number;
   readonly transferMs: number;
@@ -114,5 +127,19 @@ export type MigrationEvent =
       readonly bandwidthBps: number;
       readonly predictedDowntimeMs: number;
       readonly etaMs: number;
+      readonly throttlePercent: number;
+    }
+  /** The guest is kept from running for so much of its time. */
+  | { readonly event: 'throttle'; readonly migrationId: string; readonly percent: number }
+  /**
+   * Whether the deadline can be held, when that has changed. `predictedMs`: when the VM would run at the
+   * destination at best; null: the guest writes faster than can be sent.
+   */
+  | {
+      readonly event: 'deadline';
+      readonly migrationId: string;
+      readonly askedMs: number;
+      readonly feasible: boolean;
+      readonly predictedMs: number | null;
     }
   | MigrationResult;

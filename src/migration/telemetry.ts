@@ -4,8 +4,9 @@
  */
 import type { Clock } from '../base/ports.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import { bandwidthAfter, predictedDowntimeMs, sendingMs } from '../protocol/source/convergence.ts';
-import type { RoundSent } from '../protocol/source/state.ts';
+import { sendingMs, type StopReason } from '../protocol/source/convergence.ts';
+import type { Effect, RoundSent } from '../protocol/source/state.ts';
+import { GuestTime } from './guest-time.ts';
 import type {
   DeletionCertificateView,
   MigrationEvent,
@@ -24,7 +25,6 @@ const PHASES: Readonly<Record<string, Phase | undefined>> = {
   Describing: 'admission',
   SendingRound: 'pre-copy',
   Reconnecting: 'reconnecting',
-  Pausing: 'stop-and-copy',
   Surrendering: 'handover',
   InDoubt: 'in-doubt',
   Deleting: 'deletion',
@@ -33,10 +33,13 @@ const PHASES: Readonly<Record<string, Phase | undefined>> = {
 
 type Mark = 'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activated' | 'ended';
 
+const NOTHING_LEFT = { dirtyPages: 0, deferredPages: 0 };
+
 export class Telemetry {
   readonly #clock: Clock;
   readonly #emit: (event: MigrationEvent) => void;
-  readonly #expectedHandoverMs: number;
+  readonly #deadlineMs: number | undefined;
+  readonly #guestTime: GuestTime;
   readonly #facts: { migrationId: string; vm: string; from: string; to: string; mode: string };
   readonly #marks = new Map<Mark, number>();
   readonly #rounds: RoundReport[] = [];
@@ -44,9 +47,12 @@ export class Telemetry {
   #memoryBytes: number;
   #totals = { pages: 0, zeroPages: 0, bytesSent: 0 };
   #round = { n: 0, startedAt: 0, toSendPages: 0 };
+  #sentPages = 0;
   #rates = { dirtyBps: 0, bandwidthBps: 0, predictedDowntimeMs: 0 };
   #progressAt = 0;
   #isBroken = false;
+  #isFeasible = true;
+  #stoppedBy: StopReason | null = null;
   #resumes = 0;
 
   constructor(
@@ -54,9 +60,10 @@ export class Telemetry {
     emit: (event: MigrationEvent) => void,
     facts: { migrationId: string; vm: string; from: string; to: string; mode: string },
     memoryBytes: number,
-    expectedHandoverMs: number,
+    deadlineMs: number | undefined,
   ) {
-    this.#expectedHandoverMs = expectedHandoverMs;
+    this.#deadlineMs = deadlineMs;
+    this.#guestTime = new GuestTime(clock);
     this.#clock = clock;
     this.#emit = emit;
     this.#facts = facts;
@@ -88,7 +95,6 @@ export class Telemetry {
   entered(kind: string): void {
     if (kind === 'AwaitingEvidence') this.mark('attesting');
     if (kind === 'Describing') this.mark('offering');
-    if (kind === 'Pausing') this.mark('paused');
     if (kind === 'AwaitingDone') this.mark('final');
     if (kind === 'Deleting') this.mark('activated');
     if (kind === 'Ended' || kind === 'Settled') this.mark('ended');
@@ -97,14 +103,56 @@ export class Telemetry {
       this.#isBroken = false;
       this.#resumes += 1;
     }
-    const phase = PHASES[kind];
+    this.#enterPhase(PHASES[kind]);
+  }
+
+  /** The guest is about to be stopped: the downtime begins. */
+  stopped(by: StopReason): void {
+    this.#stoppedBy ??= by;
+    this.mark('paused');
+    this.#enterPhase('stop-and-copy');
+  }
+
+  #enterPhase(phase: Phase | undefined): void {
     if (phase === undefined || phase === this.#phase) return;
+    // The guest stands still already: its last rounds are part of the stop-and-copy.
+    if (phase === 'pre-copy' && this.#stoppedBy !== null) return;
     this.#phase = phase;
     this.#emit({ event: 'phase', migrationId: this.#facts.migrationId, phase });
   }
 
   roundStarted(n: number, toSendPages: number): void {
     this.#round = { n, startedAt: this.#clock.now(), toSendPages };
+    this.#sentPages = 0;
+  }
+
+  /** Time since the migration began, in ms. */
+  get elapsedMs(): number {
+    return this.#clock.now() - (this.#marks.get('started') ?? 0);
+  }
+
+  /** Of the current round, as far as was told. */
+  get remainingPages(): number {
+    return Math.max(this.#round.toSendPages - this.#sentPages, 0);
+  }
+
+  /** The guest is kept from running for `percent` of its time. */
+  throttled(percent: number): void {
+    if (percent === this.#guestTime.percent) return;
+    this.#guestTime.throttled(percent);
+    this.#emit({ event: 'throttle', migrationId: this.#facts.migrationId, percent });
+  }
+
+  deadlineJudged(effect: Extract<Effect, { kind: 'tellDeadline' }>): void {
+    const { isFeasible, predictedMs } = effect;
+    this.#isFeasible = isFeasible;
+    this.#emit({
+      event: 'deadline',
+      migrationId: this.#facts.migrationId,
+      askedMs: this.#deadlineMs ?? 0,
+      feasible: isFeasible,
+      predictedMs: Number.isFinite(predictedMs) ? Math.round(predictedMs) : null,
+    });
   }
 
   /** Time since the current round began, in ms. */
@@ -112,36 +160,28 @@ export class Telemetry {
     return this.#clock.now() - this.#round.startedAt;
   }
 
-  /** A round has arrived; `dirtyPages` were written while it was on its way. */
-  roundDone(sent: RoundSent, dirtyPages: number, durationMs: number): void {
-    const perMs = (bytes: number) => Math.round((bytes * 1000) / Math.max(durationMs, 0.001));
-    const bandwidthBps = bandwidthAfter(this.#rates.bandwidthBps, sent.bytesSent, durationMs);
-    const cost = { bandwidthBps, handoverMs: this.#expectedHandoverMs };
-    this.#rates = {
-      dirtyBps: perMs(dirtyPages * PAGE_BYTES),
-      bandwidthBps,
-      predictedDowntimeMs: predictedDowntimeMs(dirtyPages, cost),
-    };
-    this.#reported(sent, dirtyPages, durationMs, perMs(sent.bytesSent));
+  /** A round has arrived. */
+  roundDone(effect: Extract<Effect, { kind: 'tellRound' }>): void {
+    const { sent, roundMs, dirtyBps, bandwidthBps, predictedDowntimeMs } = effect;
+    this.#rates = { dirtyBps: Math.round(dirtyBps), bandwidthBps, predictedDowntimeMs };
+    this.#reported(sent, { durationMs: roundMs, ...effect });
   }
 
   /** The last round, sent while the guest stood still: what was predicted for it stays. */
   finalDone(sent: RoundSent, durationMs: number): void {
-    const bandwidthBps = Math.round((sent.bytesSent * 1000) / Math.max(durationMs, 0.001));
-    this.#reported(sent, 0, durationMs, bandwidthBps);
+    this.#reported(sent, { durationMs, ...NOTHING_LEFT });
   }
 
   /** What of the current round had left when the connection broke, if anything. */
   roundBroke(sent: Omit<RoundSent, 'tag'>): void {
     if (sent.bytesSent === 0) return;
-    const durationMs = this.roundMs;
-    const bandwidthBps = Math.round((sent.bytesSent * 1000) / Math.max(durationMs, 0.001));
-    this.#reported(sent, 0, durationMs, bandwidthBps, 'broken');
+    this.#reported(sent, { durationMs: this.roundMs, ...NOTHING_LEFT }, 'broken');
   }
 
   /** What the handover cost besides its pages, in ms; null when there was none. */
   get handoverCostMs(): number | null {
-    const downtimeMs = this.between('paused', 'activated');
+    // A guest that was stopped in the middle of a round also waited for that.
+    const downtimeMs = this.#stoppedBy === 'timeout' ? null : this.between('paused', 'activated');
     const { pages, zeroPages } = this.#rounds.at(-1) ?? { pages: 0, zeroPages: 0 };
     return downtimeMs === null
       ? null
@@ -150,9 +190,7 @@ export class Telemetry {
 
   #reported(
     sent: Omit<RoundSent, 'tag'>,
-    dirtyPagesAfter: number,
-    durationMs: number,
-    bandwidthBps: number,
+    round: Readonly<{ durationMs: number; dirtyPages: number; deferredPages: number }>,
     end: 'whole' | 'broken' = 'whole',
   ): void {
     const report: RoundReport = {
@@ -161,9 +199,10 @@ export class Telemetry {
       pages: sent.pages,
       zeroPages: sent.zeroPages,
       bytesSent: sent.bytesSent,
-      durationMs,
-      dirtyPagesAfter,
-      bandwidthBps,
+      durationMs: round.durationMs,
+      deferredPages: round.deferredPages,
+      dirtyPagesAfter: round.dirtyPages,
+      bandwidthBps: Math.round((sent.bytesSent * 1000) / Math.max(round.durationMs, 0.001)),
       predictedDowntimeMs: this.#rates.predictedDowntimeMs,
     };
     this.#rounds.push(report);
@@ -175,12 +214,13 @@ export class Telemetry {
 
   /** How far the current round is. */
   progressed(sent: { readonly pages: number; readonly bytesSent: number }): void {
+    this.#sentPages = sent.pages;
     const now = this.#clock.now();
     if (now - this.#progressAt < PROGRESS_MS) return;
     this.#progressAt = now;
     const elapsedMs = Math.max(now - this.#round.startedAt, 0.001);
     const bandwidthBps = Math.round((sent.bytesSent * 1000) / elapsedMs);
-    const remainingBytes = Math.max(this.#round.toSendPages - sent.pages, 0) * PAGE_BYTES;
+    const remainingBytes = this.remainingPages * PAGE_BYTES;
     const pagesPerMs = sent.pages / elapsedMs;
     this.#emit({
       event: 'progress',
@@ -193,7 +233,14 @@ export class Telemetry {
       bandwidthBps,
       predictedDowntimeMs: this.#rates.predictedDowntimeMs,
       etaMs: pagesPerMs > 0 ? Math.round(remainingBytes / PAGE_BYTES / pagesPerMs) : 0,
+      throttlePercent: this.#guestTime.percent,
     });
+  }
+
+  get #deadline(): MigrationResult['deadline'] {
+    const askedMs = this.#deadlineMs;
+    if (askedMs === undefined) return null;
+    return { askedMs, metMs: this.between('started', 'activated'), feasible: this.#isFeasible };
   }
 
   result(
@@ -231,6 +278,9 @@ export class Telemetry {
       memoryBytes: this.#memoryBytes,
       totalMs,
       downtimeMs: this.between('paused', 'activated'),
+      stoppedBy: this.#stoppedBy,
+      throttle: this.#guestTime.lost,
+      deadline: this.#deadline,
       setupMs: this.between('started', 'attesting') ?? 0,
       attestMs: this.between('attesting', 'offering') ?? 0,
       transferMs,

@@ -104,8 +104,9 @@ export const CODES = {
   TRANSCRIPT_MISMATCH: entry('What arrived is not what was sent.', 'Try again; if it persists someone interferes.', 'network', true),
   SIGNATURE_INVALID: entry('A signed statement of the peer does not verify.', 'Do not trust that host until this is explained.', 'peer', false),
   VERIFY_MISMATCH: entry('The memory at the destination differs from the source.', 'Report this: it is a defect or faulty memory.', 'bug', true),
-  NOT_CONVERGING: entry('The guest writes memory faster than it can be sent within the downtime limit.', 'Raise `--downtime-limit`, or migrate when the guest is calmer.', 'guest', true),
+  NOT_CONVERGING: entry('The guest writes memory faster than it can be sent within the downtime limit.', 'Raise `--downtime-limit`, allow `--auto-converge`, or migrate when the guest is calmer.', 'guest', true),
   TIMEOUT: entry('The migration did not finish within the time given.', 'Raise `--timeout`.', 'operator', true),
+  DEADLINE_INFEASIBLE: entry('The memory alone cannot be sent by the deadline.', 'Raise `--deadline` or `--max-bandwidth`.', 'operator', false, refused),
   KEY_EXHAUSTED: entry('A key reached its limit of records.', 'Report this: limits are far above any VM.', 'bug', false),
 
   // Guest, vTPM, host

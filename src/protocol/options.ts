@@ -39,6 +39,16 @@ export type ChannelForm = z.infer<typeof channelFormSchema>;
 
 export const CHANNELS_MAX = 16;
 
+/**
+ * What happens when the time is over: the guest runs on at the source, or it is stopped and the rest
+ * sent, whatever the downtime. (Post-copy, when it comes, is a third: the machine's `timePassed`.)
+ */
+export const ON_TIMEOUT = ['cancel', 'pause'] as const;
+const onTimeoutSchema = z.enum(ON_TIMEOUT);
+export type OnTimeout = z.infer<typeof onTimeoutSchema>;
+
+const durationMs = z.number().int().min(100).max(86_400_000);
+
 export const migrateOptionsSchema = z.strictObject({
   vm: nameSchema,
   to: nameSchema,
@@ -53,12 +63,27 @@ export const migrateOptionsSchema = z.strictObject({
     .min(MiB)
     .max(1024 * GiB)
     .optional(),
-  /** The whole migration up to the handover ends within this, or is cancelled. */
-  timeoutMs: z.number().int().min(100).max(86_400_000).optional(),
+  /** The whole migration up to the handover ends within this; or else what `onTimeout` says. */
+  timeoutMs: durationMs.optional(),
+  onTimeout: onTimeoutSchema.default('cancel'),
+  /** Throttles the guest, in steps, while it writes faster than can be sent. */
+  autoConverge: z.boolean().default(false),
+  /** The VM is to run at the destination after this time: neither later nor much sooner. */
+  deadlineMs: durationMs.optional(),
   channels: z.number().int().min(1).max(CHANNELS_MAX).default(1),
   suite: suiteSchema.optional(),
   form: channelFormSchema.optional(),
-  /** Pre-copy gives up (code NOT_CONVERGING) after this many rounds. */
+  /** After so many rounds pre-copy gives up (code NOT_CONVERGING) or, where it may pause, stops the guest. */
   roundsMax: z.number().int().min(1).max(1000).default(30),
 });
 export type MigrateOptions = z.infer<typeof migrateOptionsSchema>;
+
+/** What of the options contradicts itself, if anything does. */
+export function contradictionIn(options: MigrateOptions): string | undefined {
+  const { timeoutMs, onTimeout, deadlineMs } = options;
+  if (onTimeout !== 'cancel' && timeoutMs === undefined) return `on-timeout without a timeout`;
+  if (timeoutMs !== undefined && deadlineMs !== undefined && timeoutMs < deadlineMs) {
+    return `a timeout of ${timeoutMs} ms before the deadline of ${deadlineMs} ms`;
+  }
+  return undefined;
+}

@@ -68,6 +68,7 @@ const ROUND_FIELDS = [
   'zeroPages',
   'bytesSent',
   'durationMs',
+  'deferredPages',
   'dirtyPagesAfter',
   'bandwidthBps',
   'predictedDowntimeMs',

@@ -25,6 +25,7 @@ import type { Daemon, Session } from './daemon.ts';
 import { migrationIn } from './disk.ts';
 import type { Guest } from './machine.ts';
 import type { End } from './network.ts';
+import { dirtyCollected } from '../unit/protocol/samples.ts';
 import { DESCRIPTOR, digestOf, NONCE, OPTIONS, POLICY, SENT, SOFTWARE, SPEAKS } from './samples.ts';
 import { isSignedBy, otherThan, sign, type HostName } from './signature.ts';
 
@@ -179,13 +180,13 @@ export class Outgoing implements Session {
         this.#later(() => ({ kind: 'described', descriptor: DESCRIPTOR }));
         return;
       case 'joinChannels':
-        this.#later(() => ({ kind: 'channelsJoined' }));
+        this.#later(() => ({ kind: 'channelsJoined', owedPages: SENT.pages, elapsedMs: 0 }));
         return;
       case 'sendRound':
         this.#later(() => ({ kind: 'roundSent', sent: SENT }));
         return;
       case 'collectDirty':
-        this.#later(() => ({ kind: 'dirtyCollected', dirtyPages: 0, roundMs: 10 }));
+        this.#later(() => dirtyCollected(0));
         return;
       case 'pauseGuest':
         this.#later(() => this.#pause());
@@ -210,6 +211,13 @@ export class Outgoing implements Session {
       case 'reconnect':
         this.#reconnect();
         return;
+      case 'holdGuest':
+        this.#later(() => this.#hold());
+        return;
+      case 'tellRound':
+      case 'tellDeadline':
+      case 'pace':
+      case 'throttle':
       case 'deriveKeys':
         return;
     }
@@ -257,11 +265,15 @@ export class Outgoing implements Session {
     }
   }
 
-  #pause(): Event {
+  #hold(): Event | undefined {
     const { guest } = this.#request;
     if (!guest.isAlive) return { kind: 'failed', code: 'GUEST_FAILED', detail: 'while pausing' };
     guest.lifecycle = 'held';
-    return { kind: 'guestPaused', stateBytes: 100 };
+    return undefined;
+  }
+
+  #pause(): Event {
+    return this.#hold() ?? { kind: 'guestPaused', stateBytes: 100 };
   }
 
   #sendFinal(stateBytes: number): Event {

@@ -3,7 +3,12 @@ import type { Argv } from 'yargs';
 import type { MigrationEvent, Outcome } from '../../migration/report.ts';
 import { EXIT, type Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
-import { CHANNEL_FORMS, CHANNELS_MAX, ALL_SUITE_NAMES } from '../../protocol/options.ts';
+import {
+  ALL_SUITE_NAMES,
+  CHANNEL_FORMS,
+  CHANNELS_MAX,
+  ON_TIMEOUT,
+} from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
@@ -33,8 +38,25 @@ const migrateOptions = (cli: Argv<Common>) =>
       type: 'string',
       describe: 'such as 5m; then what --on-timeout says',
     })
-    .option('on-timeout', { choices: ['cancel'] as const, default: 'cancel' as const })
-    .option('rounds', { type: 'number', default: 30, describe: 'pre-copy gives up after so many' })
+    .option('on-timeout', {
+      choices: ON_TIMEOUT,
+      default: 'cancel' as const,
+      describe: 'the VM stays, or is stopped and moved whatever the downtime (pause)',
+    })
+    .option('deadline', {
+      type: 'string',
+      describe: 'such as 30s: the VM is to run at the destination then, not much sooner or later',
+    })
+    .option('auto-converge', {
+      type: 'boolean',
+      describe:
+        'throttle a guest that writes faster than can be sent (default: as the daemon is configured)',
+    })
+    .option('rounds', {
+      type: 'number',
+      default: 30,
+      describe: 'pre-copy gives up after so many; with --on-timeout pause it stops the guest',
+    })
     .option('channels', { type: 'number', default: 1, describe: `1 to ${CHANNELS_MAX}` })
     .option('suite', {
       choices: ALL_SUITE_NAMES,
@@ -52,7 +74,7 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
     'moves a running VM to another host',
     migrateOptions,
     async (argv) => {
-      const { maxBandwidth, timeout } = argv;
+      const { maxBandwidth, timeout, deadline, autoConverge } = argv;
       const request: Asked<'migrate'> = {
         vm: argv.vm,
         to: argv.to,
@@ -61,6 +83,9 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
         ...(argv.verify === undefined ? {} : { verify: argv.verify }),
         ...(maxBandwidth === undefined ? {} : { maxBandwidthBps: parseRate(maxBandwidth) }),
         ...(timeout === undefined ? {} : { timeoutMs: parseDuration(timeout) }),
+        onTimeout: argv.onTimeout,
+        ...(deadline === undefined ? {} : { deadlineMs: parseDuration(deadline) }),
+        ...(autoConverge === undefined ? {} : { autoConverge }),
         channels: argv.channels,
         ...(argv.suite === undefined ? {} : { suite: argv.suite }),
         ...(argv.form === undefined ? {} : { form: argv.form }),

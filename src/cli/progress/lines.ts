@@ -22,9 +22,15 @@ export class Lines {
           `round ${event.n}: ${event.pages} pages (${event.zeroPages} zero)`,
           `in ${formatDuration(event.durationMs)} at ${formatRate(event.bandwidthBps)}`,
           event.isWhole
-            ? `${event.dirtyPagesAfter} dirty after, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`
+            ? `${event.dirtyPagesAfter} dirty after${deferred(event.deferredPages)}, predicted downtime ${formatDuration(event.predictedDowntimeMs)}`
             : 'then the connection broke',
         ].join(', ');
+      case 'throttle':
+        return event.percent === 0
+          ? 'the guest runs unthrottled again'
+          : `the guest is throttled by ${event.percent} %`;
+      case 'deadline':
+        return deadlineText(event);
       case 'progress':
         return this.#progress(event);
       case 'result':
@@ -40,4 +46,19 @@ export class Lines {
     this.#step = step;
     return `  ${bar(share)}, ${formatSize(event.remainingBytes)} remaining, ${formatDuration(event.etaMs)} left`;
   }
+}
+
+const deferred = (pages: number): string => (pages === 0 ? '' : ` (${pages} left for last)`);
+
+/** Whether a deadline can be held, for people. */
+export function deadlineText({
+  feasible,
+  askedMs,
+  predictedMs,
+}: Extract<MigrationEvent, { event: 'deadline' }>): string {
+  const asked = `the deadline of ${formatDuration(askedMs)}`;
+  if (feasible) return `${asked} can be held again`;
+  const instead =
+    predictedMs === null ? 'no end in sight' : `${formatDuration(predictedMs)} at best`;
+  return `${asked} cannot be held: ${instead}`;
 }

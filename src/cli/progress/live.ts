@@ -5,6 +5,7 @@
 import type { MigrationEvent } from '../../migration/report.ts';
 import { formatDuration, formatRate, formatSize } from '../quantities.ts';
 import { bar, shareOf, type Progress } from './bar.ts';
+import { deadlineText } from './lines.ts';
 
 /** What is known so far. */
 export interface Shown extends Progress {
@@ -15,6 +16,9 @@ export interface Shown extends Progress {
   readonly bandwidthBps: number;
   readonly predictedDowntimeMs: number;
   readonly etaMs: number;
+  readonly throttlePercent: number;
+  /** What is to be said of a deadline. */
+  readonly warning: string;
 }
 
 export const NOTHING_SHOWN: Shown = {
@@ -27,6 +31,8 @@ export const NOTHING_SHOWN: Shown = {
   bandwidthBps: 0,
   predictedDowntimeMs: 0,
   etaMs: 0,
+  throttlePercent: 0,
+  warning: '',
 };
 
 export function after(shown: Shown, event: MigrationEvent): Shown {
@@ -49,6 +55,10 @@ export function after(shown: Shown, event: MigrationEvent): Shown {
       const { event: _, migrationId: __, ...figures } = event;
       return { ...shown, ...figures };
     }
+    case 'throttle':
+      return { ...shown, throttlePercent: event.percent };
+    case 'deadline':
+      return { ...shown, warning: event.feasible ? '' : deadlineText(event) };
     case 'result':
       return shown;
   }
@@ -58,7 +68,8 @@ export function drawn(shown: Shown): readonly string[] {
   return [
     `${shown.title}  ${shown.phase}, round ${shown.round}`,
     `${bar(shareOf(shown))}  ${formatSize(shown.remainingBytes)} remaining, ${formatDuration(shown.etaMs)} left`,
-    `bandwidth ${formatRate(shown.bandwidthBps)}  dirty rate ${formatRate(shown.dirtyRateBps)}  predicted downtime ${formatDuration(shown.predictedDowntimeMs)}`,
+    `bandwidth ${formatRate(shown.bandwidthBps)}  dirty rate ${formatRate(shown.dirtyRateBps)}  predicted downtime ${formatDuration(shown.predictedDowntimeMs)}${shown.throttlePercent === 0 ? '' : `  throttled ${shown.throttlePercent} %`}`,
+    ...(shown.warning === '' ? [] : [shown.warning]),
   ];
 }
 

@@ -1,6 +1,7 @@
 /** The result of a migration, for people; and its exit status. */
 import type { AttestationReport, MigrationResult, Outcome } from '../../migration/report.ts';
 import { CODES, EXIT, type Code } from '../../protocol/codes.ts';
+import type { StopReason } from '../../protocol/source/convergence.ts';
 import { formatDuration, formatRate, formatSize } from '../quantities.ts';
 
 const STATUS: { readonly [O in Outcome]: number } = {
@@ -21,7 +22,8 @@ function success(result: MigrationResult): readonly string[] {
   return [
     `completed: ${vm} runs at ${to} (migration ${result.migrationId})`,
     `  total ${formatDuration(result.totalMs)}: session ${formatDuration(result.setupMs)}, attestation ${formatDuration(result.attestMs)}, transfer ${formatDuration(result.transferMs)}, handover and deletion ${formatDuration(result.handoverMs)}`,
-    `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}`,
+    `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}${STOPPED[result.stoppedBy ?? 'downtime-limit']}`,
+    ...converged(result),
     `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
     ...(result.resumes === 0
       ? []
@@ -33,6 +35,28 @@ function success(result: MigrationResult): readonly string[] {
       ? `  vTPM moved${vtpm.deletedAtSource ? `, deleted at ${from} (certificate signed by ${vtpm.deletionCertificate?.signer})` : ''}`
       : '  no vTPM',
     ...(result.verified ? ['  every page verified on both sides'] : []),
+  ];
+}
+
+/** Where the downtime limit did not hold. */
+const STOPPED: { readonly [S in StopReason]: string } = {
+  'downtime-limit': '',
+  timeout: ': stopped when the time was over',
+  rounds: ': stopped after the last round',
+};
+
+/** What it took to get there in time. */
+function converged({ throttle, deadline }: MigrationResult): readonly string[] {
+  const { maxPercent, guestMsLost } = throttle;
+  return [
+    ...(maxPercent === 0
+      ? []
+      : [`  throttled by up to ${maxPercent} %: the guest lost ${formatDuration(guestMsLost)}`]),
+    ...(deadline === null
+      ? []
+      : [
+          `  asked to finish in ${formatDuration(deadline.askedMs)}, finished in ${deadline.metMs === null ? 'an unknown time' : formatDuration(deadline.metMs)}`,
+        ]),
   ];
 }
 

@@ -72,6 +72,7 @@ export const METHODS = {
   migrate: migrateOptionsSchema.extend({
     /** Without it the daemon does as it is configured. */
     verify: z.boolean().optional(),
+    autoConverge: z.boolean().optional(),
     detach: z.boolean().default(false),
   }),
   /** Without an id: every migration under way. */

@@ -192,8 +192,9 @@ class RamGuest implements Guest {
     try {
       const [{ state, pid }] = await Promise.all([
         client.request({ op: 'status' }, limitMs),
-        // What an earlier daemon tracked nobody will collect.
+        // What an earlier daemon tracked nobody will collect, and whom it throttled nobody waits for.
         client.request({ op: 'untrackDirty' }, limitMs),
+        client.request({ op: 'throttle', percent: 0 }, limitMs),
       ]);
       return new RamGuest(place, ramBytes, client, pid, state, settled);
     } catch (thrown) {

@@ -16,27 +16,33 @@ export class Pacer {
     this.#filledAt = clock.now();
   }
 
-  /** Sets or lifts the limit; whoever waits is woken to see it. */
+  /** Sets or lifts the limit; whoever waits is woken to see it. A debt stays: it may be set often. */
   setLimit(bytesPerSecond: number | undefined): void {
+    this.#fill();
+    this.#allowance = Math.min(this.#allowance, 0);
     this.#bytesPerMs = bytesPerSecond === undefined ? undefined : bytesPerSecond / 1000;
-    this.#allowance = 0;
-    this.#filledAt = this.#clock.now();
     this.#wake?.();
   }
 
   /** Resolves when `bytes` more may be sent. */
   async take(bytes: number): Promise<void> {
     while (this.#bytesPerMs !== undefined) {
-      const now = this.#clock.now();
-      const filled = this.#allowance + (now - this.#filledAt) * this.#bytesPerMs;
-      this.#allowance = Math.min(filled, BURST_MS * this.#bytesPerMs);
-      this.#filledAt = now;
+      this.#fill();
       if (this.#allowance >= 0) {
         this.#allowance -= bytes;
         return;
       }
       await this.#wait(Math.ceil(-this.#allowance / this.#bytesPerMs));
     }
+  }
+
+  #fill(): void {
+    const now = this.#clock.now();
+    const rate = this.#bytesPerMs;
+    // Without a limit nothing is owed.
+    const filled = rate === undefined ? 0 : this.#allowance + (now - this.#filledAt) * rate;
+    this.#allowance = Math.min(filled, BURST_MS * (rate ?? 0));
+    this.#filledAt = now;
   }
 
   #wait(delayMs: number): Promise<void> {

@@ -1,5 +1,6 @@
 /**
- * When to stop copying and start the stop-and-copy. Pure arithmetic on what was measured:
+ * When to stop copying and start the stop-and-copy, and which pages to leave for it. Pure arithmetic on
+ * what was measured:
  *
  *     predicted downtime = dirty bytes ÷ bandwidth + handover
  *
@@ -7,14 +8,27 @@
  * disk syncs). It ignores that the guest writes until it is paused: that interval is a millisecond.
  */
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
+import type { OnTimeout } from '../options.ts';
+import { HOPELESS_ROUNDS, stalledRounds, type RoundFacts } from './stall.ts';
 
 /** A round smaller than this says more about latency than about bandwidth: at least so much there is. */
 const TELLING_BYTES = MiB;
 
-/** The bandwidth to predict with, in bytes a second, after a round of `bytesSent` in `roundMs`. */
-export function bandwidthAfter(previousBps: number, bytesSent: number, roundMs: number): number {
+/**
+ * The bandwidth to predict with, in bytes a second, after a round of `bytesSent` in `roundMs`. A round
+ * that a deadline slowed down (`isPaced`) shows what was asked for: at least so much there is.
+ */
+export function bandwidthAfter(
+  previousBps: number,
+  {
+    bytesSent,
+    roundMs,
+    isPaced,
+  }: Readonly<{ bytesSent: number; roundMs: number; isPaced: boolean }>,
+): number {
   const measured = (bytesSent / Math.max(roundMs, 0.001)) * 1000;
-  return bytesSent >= TELLING_BYTES ? measured : Math.max(measured, previousBps);
+  const tells = bytesSent >= TELLING_BYTES && !isPaced;
+  return tells ? measured : Math.max(measured, previousBps);
 }
 
 /** What a prediction rests on. */
@@ -31,44 +45,86 @@ export const sendingMs = (dirtyPages: number, bandwidthBps: number): number =>
 export const predictedDowntimeMs = (dirtyPages: number, cost: Cost): number =>
   sendingMs(dirtyPages, cost.bandwidthBps) + cost.handoverMs;
 
-export type Decision = 'stop-and-copy' | 'another round' | 'give up';
+/** Why the guest was stopped: what is left fits, or there was no more time, or no more rounds. */
+export type StopReason = 'downtime-limit' | 'timeout' | 'rounds';
+
+export type Decision =
+  | { readonly kind: 'stop-and-copy'; readonly why: StopReason }
+  | { readonly kind: 'another round' }
+  | { readonly kind: 'give up' };
+
+const ANOTHER_ROUND: Decision = { kind: 'another round' };
+const GIVE_UP: Decision = { kind: 'give up' };
+const stopFor = (why: StopReason): Decision => ({ kind: 'stop-and-copy', why });
 
 /** The facts after a round. */
 export interface Progress {
   /** From 0. */
   readonly round: number;
   readonly roundsMax: number;
-  /** Pages of this round, and those that were written meanwhile. */
-  readonly sentPages: number;
-  readonly dirtyPages: number;
+  /** The last rounds, this one included. */
+  readonly rounds: readonly RoundFacts[];
   readonly cost: Cost;
   readonly downtimeLimitMs: number;
+  readonly onTimeout: OnTimeout;
+  /** The time is over and the guest stands still for the rest: nothing is written any more. */
+  readonly isTimeOver: boolean;
+  /** A deadline says that it is too early to stop. */
+  readonly isEarly: boolean;
 }
 
-/** What to do when a round has arrived. */
+/**
+ * What to do when a round has arrived. The downtime limit holds until the time is over; then, with
+ * `pause`, it does not. What that needs is sent in rounds of its own, so that a round's limits hold.
+ */
 export function decide(progress: Progress): Decision {
+  const { isTimeOver, onTimeout, rounds } = progress;
   const isLast = progress.round + 1 >= progress.roundsMax;
-  if (!fits(progress)) return isLast ? 'give up' : 'another round';
-  return isLast || !pays(progress) ? 'stop-and-copy' : 'another round';
+  const isFit = fits(progress);
+  if (isTimeOver) return isFit || isLast ? stopFor('timeout') : ANOTHER_ROUND;
+  if (isFit && isLast) return stopFor('downtime-limit');
+  if (isFit) return progress.isEarly || pays(progress) ? ANOTHER_ROUND : stopFor('downtime-limit');
+  if (onTimeout === 'pause') return isLast ? stopFor('rounds') : ANOTHER_ROUND;
+  return isLast || stalledRounds(rounds) >= HOPELESS_ROUNDS ? GIVE_UP : ANOTHER_ROUND;
 }
+
+const NO_ROUND: RoundFacts = { owedBefore: 0, owedAfter: 0, isPaced: false };
 
 /** Whether what is left can be sent within the downtime limit. */
-function fits({ dirtyPages, cost, downtimeLimitMs }: Progress): boolean {
+function fits({ rounds, cost, downtimeLimitMs }: Progress): boolean {
+  const { owedAfter } = rounds.at(-1) ?? NO_ROUND;
   // Nothing left to send: no further round can make the downtime shorter.
-  if (dirtyPages === 0) return true;
-  // Nor does one make the handover cheaper: where that takes the limit alone, half is left for pages.
-  const handoverMs = Math.min(cost.handoverMs, downtimeLimitMs / 2);
-  return predictedDowntimeMs(dirtyPages, { ...cost, handoverMs }) <= downtimeLimitMs;
+  return (
+    owedAfter === 0 || sendingMs(owedAfter, cost.bandwidthBps) <= pagesMs(cost, downtimeLimitMs)
+  );
 }
+
+/**
+ * The part of the downtime limit that is for pages, in ms. No round makes the handover cheaper: where
+ * that takes the limit alone, half is left for pages.
+ */
+const pagesMs = ({ handoverMs }: Cost, downtimeLimitMs: number): number =>
+  downtimeLimitMs - Math.min(handoverMs, downtimeLimitMs / 2);
+
+/**
+ * How many hot pages a round may leave for the stop-and-copy: they take half of what the downtime limit
+ * has for pages, so that the rest still fits beside them.
+ */
+export const deferrablePages = (cost: Cost, downtimeLimitMs: number): number =>
+  Math.floor((pagesMs(cost, downtimeLimitMs) * cost.bandwidthBps) / 2000 / PAGE_BYTES);
 
 /**
  * Whether one more round makes the downtime noticeably shorter, though it is short enough already:
  * while what is left still shrinks, and sending it would be felt beside the handover. Such a round
  * takes less than the downtime limit; the guest stands still for what it leaves.
  */
-const pays = ({ sentPages, dirtyPages, cost }: Progress): boolean =>
-  dirtyPages < SHRINKING * sentPages &&
-  sendingMs(dirtyPages, cost.bandwidthBps) > FELT * cost.handoverMs;
+function pays({ rounds, cost }: Progress): boolean {
+  const { owedBefore, owedAfter } = rounds.at(-1) ?? NO_ROUND;
+  return (
+    owedAfter < SHRINKING * owedBefore &&
+    sendingMs(owedAfter, cost.bandwidthBps) > FELT * cost.handoverMs
+  );
+}
 
 const SHRINKING = 3 / 4;
 const FELT = 1 / 8;

@@ -8,7 +8,8 @@ import { MESSAGE_TYPES } from '../messages.ts';
 import { abort, refusedByPeer } from './abort.ts';
 import { attestation } from './attestation.ts';
 import { handover } from './handover.ts';
-import { reconnect } from './reconnect.ts';
+import { reconnect, timeOverAway } from './reconnect.ts';
+import { rounds } from './rounds.ts';
 import { session } from './session.ts';
 import type { Effect, Event, SourceRules, State } from './state.ts';
 import { transfer } from './transfer.ts';
@@ -39,6 +40,7 @@ export const SOURCE_RULES: SourceRules<State['kind']> = {
   ...session,
   ...attestation,
   ...transfer,
+  ...rounds,
   ...reconnect,
   ...handover,
   ...endings,
@@ -57,6 +59,8 @@ const ANSWERS: Answers<State, Event, Effect> = {
   peerClosed: (state, { code, detail }) => abort(state, code, detail),
   deadlinePassed: (state) =>
     abort(state, state.kind === 'Connecting' ? 'PEER_UNREACHABLE' : 'PEER_SILENT', state.kind),
+  timePassed: (state) =>
+    state.kind === 'Idle' ? abort(state, 'TIMEOUT', '') : timeOverAway(state),
   cancelRequested: (state, { code }) => abort(state, code, ''),
   ABORT: (state, { message: { code: named, detail } }) => {
     const { code } = MigError.named(named, detail, 'PEER_CLOSED');

@@ -8,6 +8,7 @@ import type { Code } from '../codes.ts';
 import type { Row, Step } from '../machine.ts';
 import { isBreak } from '../session.ts';
 import { abort } from './abort.ts';
+import { unthrottled } from './course.ts';
 import type { Breakable, Effect, Event, Outage, SourceRules, State } from './state.ts';
 
 /** Ends a session that broke: for another one where both hosts can, else for good. */
@@ -16,16 +17,29 @@ function breakOff(state: Breakable, code: Code, detail: string): Step<State, Eff
   if (outage === null) return abort(state, code, detail);
   return {
     state: { kind: 'Reconnecting', plan: state.plan, outage },
-    effects: [{ kind: 'disarm' }, { kind: 'reconnect' }],
+    effects: [{ kind: 'disarm' }, ...unthrottled(outage.course), { kind: 'reconnect' }],
   };
 }
 
 /** Null when there is nothing to go on with. */
 function outageOf(state: Breakable, code: Code, detail: string): Outage | null {
   if ('outage' in state) return state.outage;
-  const { agreed, bandwidthBps, sessions } = state;
-  if (!agreed.resumes || sessions === SESSIONS_MAX) return null;
-  return { code, detail, bandwidthBps, sessions };
+  const { agreed, course, sessions } = state;
+  // A guest that stands still does not wait for a network.
+  if (!agreed.resumes || course.isTimeOver || sessions === SESSIONS_MAX) return null;
+  return { code, detail, course, sessions };
+}
+
+/**
+ * The time is over while no page is on its way. Between two sessions the guest is stopped when the next
+ * one stands: it does not wait for a network. Before the first page there is nothing to finish.
+ */
+export function timeOverAway(state: State): Step<State, Effect> {
+  if (!('outage' in state)) return { state, effects: [] };
+  const { outage } = state;
+  if (outage === null) return abort(state, 'TIMEOUT', 'before the first page was sent');
+  const course = { ...outage.course, isTimeOver: true };
+  return { state: { ...state, outage: { ...outage, course } }, effects: [] };
 }
 
 /** What all states have in common whose session may break. */

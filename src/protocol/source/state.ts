@@ -17,6 +17,9 @@ import type { Rules } from '../machine.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
+import type { StopReason } from './convergence.ts';
+import type { Course } from './course.ts';
+import type { RoundPoint } from './deadline.ts';
 
 /** What is fixed when a migration begins. */
 export interface Plan {
@@ -54,7 +57,7 @@ export interface Outage {
   /** Of the break. */
   readonly code: Code;
   readonly detail: string;
-  readonly bandwidthBps: number;
+  readonly course: Course;
   /** Sessions so far that came to send a round. */
   readonly sessions: number;
 }
@@ -79,8 +82,7 @@ interface Transferring extends Base {
   readonly agreed: Agreed;
   readonly subject: Subject;
   readonly round: number;
-  /** Bytes per second of the last round that was long enough to tell; 0 before. */
-  readonly bandwidthBps: number;
+  readonly course: Course;
   /** How many sessions it took up to here, this one included. */
   readonly sessions: number;
 }
@@ -162,10 +164,23 @@ export type Event =
   | { readonly kind: 'appraised'; readonly code: Code | null; readonly detail: string }
   | { readonly kind: 'evidenceMade'; readonly evidence: Evidence }
   | { readonly kind: 'described'; readonly descriptor: VmDescriptor }
-  | { readonly kind: 'channelsJoined' }
+  /** What the first round of the session owes. `elapsedMs`, here and below: since the migration began. */
+  | { readonly kind: 'channelsJoined'; readonly owedPages: number; readonly elapsedMs: number }
+  /** How far the round is; told only where there is a deadline. */
+  | ({ readonly kind: 'progressed'; readonly remainingPages: number } & RoundPoint)
   | { readonly kind: 'roundSent'; readonly sent: RoundSent }
-  /** Pages written since the round began, and how long it took to arrive at the destination. */
-  | { readonly kind: 'dirtyCollected'; readonly dirtyPages: number; readonly roundMs: number }
+  | {
+      readonly kind: 'dirtyCollected';
+      /** Owed to the destination: written since the last collection, or left out by the round. */
+      readonly dirtyPages: number;
+      /** Left out by the round. */
+      readonly deferredPages: number;
+      /** How long the round took to arrive at the destination. */
+      readonly roundMs: number;
+      /** Since the last collection. */
+      readonly windowMs: number;
+      readonly elapsedMs: number;
+    }
   | { readonly kind: 'guestPaused'; readonly stateBytes: number }
   | {
       readonly kind: 'finalSent';
@@ -179,6 +194,8 @@ export type Event =
   | { readonly kind: 'reconnectDue'; readonly nonce: Uint8Array }
   | { readonly kind: 'reconnectGivenUp'; readonly detail: string }
   | { readonly kind: 'abandoned' }
+  /** The time is over, and what is left is to be sent whatever the downtime. */
+  | { readonly kind: 'timePassed' }
   /** The operator, or a limit of the whole migration (code TIMEOUT), wants it ended. */
   | { readonly kind: 'cancelRequested'; readonly code: Code }
   | { readonly kind: 'deadlinePassed' }
@@ -221,9 +238,34 @@ export type Effect =
       readonly ports: readonly number[];
       readonly resume: ResumePoint | null;
     }
-  | { readonly kind: 'sendRound'; readonly round: number }
+  /** From `afterMs` on; up to `deferPagesMax` hot pages are left for a later round. */
+  | {
+      readonly kind: 'sendRound';
+      readonly round: number;
+      readonly deferPagesMax: number;
+      readonly afterMs: number;
+    }
   | { readonly kind: 'collectDirty'; readonly round: number; readonly sent: RoundSent }
-  | { readonly kind: 'pauseGuest' }
+  /** What a round that arrived has shown, for whoever watches. */
+  | {
+      readonly kind: 'tellRound';
+      readonly sent: RoundSent;
+      readonly dirtyPages: number;
+      readonly deferredPages: number;
+      readonly roundMs: number;
+      readonly dirtyBps: number;
+      readonly bandwidthBps: number;
+      readonly predictedDowntimeMs: number;
+    }
+  /** Whether the deadline can be held, where that is news. */
+  | { readonly kind: 'tellDeadline'; readonly isFeasible: boolean; readonly predictedMs: number }
+  /** The bandwidth for the round under way; null: as much as there is. */
+  | { readonly kind: 'pace'; readonly paceBps: number | null }
+  /** Keeps the guest from running for so much of its time. */
+  | { readonly kind: 'throttle'; readonly percent: number }
+  /** Stops the guest in the middle of a round. */
+  | { readonly kind: 'holdGuest' }
+  | { readonly kind: 'pauseGuest'; readonly why: StopReason }
   | { readonly kind: 'sendFinal'; readonly round: number; readonly stateBytes: number }
   /** Make the surrender durable: sign the token, write it, sync; then `surrendered`. */
   | {
@@ -244,7 +286,7 @@ export type Effect =
    * tracked; then, after a while, `reconnectDue` or `reconnectGivenUp`.
    */
   | { readonly kind: 'reconnect' }
-  /** Put everything back: channels closed, keys wiped, guest running, record closed. */
+  /** Put everything back: channels closed, keys wiped, guest running unthrottled, record closed. */
   | { readonly kind: 'abandon'; readonly code: Code; readonly detail: string }
   | { readonly kind: 'end' };
 

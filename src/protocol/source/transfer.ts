@@ -1,24 +1,16 @@
 /**
- * Phase C at the source: offer the VM, join the data channels, pre-copy in rounds until what is left
- * fits into the downtime limit, then pause the guest and send the rest with the device state and the
- * vTPM.
+ * Phase C at the source: offer the VM, join the data channels; after the rounds (rounds.ts), with the
+ * guest standing still, send the rest with the device state and the vTPM.
  */
 import { MigError } from '../error.ts';
 import { finalStatement, type Subject } from '../statement.ts';
 import { abort, refusedByPeer } from './abort.ts';
-import { bandwidthAfter, decide } from './convergence.ts';
+import { begin, FRESH_COURSE } from './course.ts';
 import { breaks } from './reconnect.ts';
 import type { SourceRules } from './state.ts';
 
 export const transfer: SourceRules<
-  | 'Describing'
-  | 'AwaitingAcceptance'
-  | 'JoiningChannels'
-  | 'SendingRound'
-  | 'AwaitingRoundOk'
-  | 'Collecting'
-  | 'Pausing'
-  | 'SendingFinal'
+  'Describing' | 'AwaitingAcceptance' | 'JoiningChannels' | 'Pausing' | 'SendingFinal'
 > = {
   Describing: {
     described: {
@@ -89,95 +81,13 @@ export const transfer: SourceRules<
   JoiningChannels: {
     channelsJoined: {
       to: ['SendingRound'],
-      run: ({ plan, agreed, subject, outage, round }) => ({
-        state: {
-          kind: 'SendingRound',
-          plan,
-          agreed,
-          subject,
-          round,
-          bandwidthBps: outage?.bandwidthBps ?? 0,
-          sessions: (outage?.sessions ?? 0) + 1,
-        },
-        effects: [{ kind: 'disarm' }, { kind: 'sendRound', round }],
-      }),
-    },
-    ...breaks,
-  },
-
-  SendingRound: {
-    roundSent: {
-      to: ['AwaitingRoundOk'],
-      run: (state, { sent }) => ({
-        state: { ...state, kind: 'AwaitingRoundOk', sent },
-        effects: [
-          {
-            kind: 'send',
-            message: {
-              type: 'ROUND_END',
-              round: state.round,
-              pages: sent.pages,
-              zeroPages: sent.zeroPages,
-              bytes: sent.bytesSent,
-              tag: sent.tag,
-            },
-          },
-          { kind: 'arm', deadline: 'confirm' },
-        ],
-      }),
-    },
-    ...breaks,
-  },
-
-  AwaitingRoundOk: {
-    ROUND_OK: {
-      to: ['Collecting', 'Aborting'],
-      run: (state, { message }) => {
-        if (message.round !== state.round) {
-          return abort(state, 'MESSAGE_UNEXPECTED', `ROUND_OK ${message.round}`);
-        }
+      run: ({ plan, agreed, subject, outage, round }, joined) => {
+        const sessions = (outage?.sessions ?? 0) + 1;
+        const { course, effects } = begin(plan, outage?.course ?? FRESH_COURSE, round, joined);
         return {
-          state: { ...state, kind: 'Collecting' },
-          effects: [
-            { kind: 'arm', deadline: 'work' },
-            { kind: 'collectDirty', round: state.round, sent: state.sent },
-          ],
+          state: { kind: 'SendingRound', plan, agreed, subject, round, course, sessions },
+          effects: [{ kind: 'disarm' }, ...effects],
         };
-      },
-    },
-    ...breaks,
-  },
-
-  Collecting: {
-    dirtyCollected: {
-      to: ['Pausing', 'SendingRound', 'Aborting'],
-      run: (state, { dirtyPages, roundMs }) => {
-        const { plan, agreed, subject, sent, sessions } = state;
-        const { downtimeLimitMs, roundsMax } = plan.options;
-        const bandwidthBps = bandwidthAfter(state.bandwidthBps, sent.bytesSent, roundMs);
-        const next = { plan, agreed, subject, sessions, round: state.round + 1, bandwidthBps };
-        // A round that broke is no round that the guest was too fast for.
-        const round = state.round - (sessions - 1);
-        const cost = { bandwidthBps, handoverMs: plan.handoverMs };
-        const sentPages = sent.pages;
-        switch (decide({ round, roundsMax, sentPages, dirtyPages, cost, downtimeLimitMs })) {
-          case 'stop-and-copy':
-            return {
-              state: { kind: 'Pausing', ...next },
-              effects: [{ kind: 'arm', deadline: 'work' }, { kind: 'pauseGuest' }],
-            };
-          case 'another round':
-            return {
-              state: { kind: 'SendingRound', ...next },
-              effects: [{ kind: 'disarm' }, { kind: 'sendRound', round: next.round }],
-            };
-          case 'give up':
-            return abort(
-              state,
-              'NOT_CONVERGING',
-              `${dirtyPages} pages dirty after ${round + 1} rounds`,
-            );
-        }
       },
     },
     ...breaks,

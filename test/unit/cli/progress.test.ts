@@ -27,6 +27,7 @@ const progress = (round: number, sentBytes: number, remainingBytes: number): Mig
   bandwidthBps: 1e9,
   predictedDowntimeMs: 12,
   etaMs: 3400,
+  throttlePercent: 0,
 });
 
 const round: MigrationEvent = {
@@ -38,6 +39,7 @@ const round: MigrationEvent = {
   zeroPages: 100,
   bytesSent: 2 ** 28,
   durationMs: 250,
+  deferredPages: 0,
   dirtyPagesAfter: 7,
   bandwidthBps: 1e9,
   predictedDowntimeMs: 12,
@@ -71,6 +73,33 @@ void test('lines: a round is told of five times at most', async (t) => {
     lines.of(round),
     'round 0: 65536 pages (100 zero), in 250 ms at 1 GB/s, 7 dirty after, predicted downtime 12 ms',
   );
+});
+
+void test('lines: what is done to converge, and whether it is enough', async (t) => {
+  const lines = new Lines();
+  const told = (event: Partial<MigrationEvent>) =>
+    lines.of({ migrationId, ...event } as MigrationEvent);
+  t.equal(told({ event: 'throttle', percent: 30 }), 'the guest is throttled by 30 %');
+  t.equal(told({ event: 'throttle', percent: 0 }), 'the guest runs unthrottled again');
+  t.match(told({ ...round, deferredPages: 5 }), /, 7 dirty after \(5 left for last\),/);
+  const deadline = { event: 'deadline', askedMs: 30_000 } as const;
+  t.equal(
+    told({ ...deadline, feasible: false, predictedMs: 45_000 }),
+    'the deadline of 30.0 s cannot be held: 45.0 s at best',
+  );
+  t.match(told({ ...deadline, feasible: false, predictedMs: null }), /no end in sight/);
+  t.match(told({ ...deadline, feasible: true, predictedMs: 29_000 }), /can be held again/);
+});
+
+void test('the block on a terminal shows throttle and deadline while they matter', async (t) => {
+  const feasible = { event: 'deadline', migrationId, askedMs: 30_000, predictedMs: 1 } as const;
+  const busy = [
+    { event: 'throttle', migrationId, percent: 40 } as const,
+    { ...feasible, feasible: false },
+  ].reduce(after, NOTHING_SHOWN);
+  t.match(drawn(busy)[2], /  throttled 40 %$/);
+  t.match(drawn(busy)[3], /cannot be held/);
+  t.equal(drawn(after(busy, { ...feasible, feasible: true })).length, 3);
 });
 
 void test('the block on a terminal shows what is known so far', async (t) => {

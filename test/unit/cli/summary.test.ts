@@ -22,6 +22,9 @@ const COMPLETED: MigrationResult = {
   memoryBytes: 2 ** 28,
   totalMs: 1234,
   downtimeMs: 21.4,
+  stoppedBy: 'downtime-limit',
+  throttle: { maxPercent: 0, guestMsLost: 0 },
+  deadline: null,
   setupMs: 40,
   attestMs: 8,
   transferMs: 1100,
@@ -56,6 +59,15 @@ void test('a completed migration', async (t) => {
     '  vTPM moved, deleted at host-a (certificate signed by host-a)',
     '  every page verified on both sides',
   ]);
+  const hurried = summary({
+    ...COMPLETED,
+    stoppedBy: 'timeout',
+    throttle: { maxPercent: 40, guestMsLost: 1500 },
+    deadline: { askedMs: 30_000, metMs: 30_100, feasible: true },
+  }).split('\n');
+  t.equal(hurried[2], '  downtime 21 ms: stopped when the time was over');
+  t.equal(hurried[3], '  throttled by up to 40 %: the guest lost 1.5 s');
+  t.equal(hurried[4], '  asked to finish in 30.0 s, finished in 30.1 s');
   const plain = summary({
     ...COMPLETED,
     downtimeMs: null,

@@ -11,7 +11,7 @@ import { migrateOptionsSchema } from '../../../src/protocol/options.ts';
 import { receiptStatement } from '../../../src/protocol/statement.ts';
 import { startSource, stepSource } from '../../../src/protocol/source/machine.ts';
 import type * as S from '../../../src/protocol/source/state.ts';
-import { descriptor, MIGRATION_ID } from './samples.ts';
+import { descriptor, dirtyCollected, MIGRATION_ID } from './samples.ts';
 
 /** A pretend signature: names its signer, so that the other side's word cannot be forged by luck. */
 const seal = (who: string, statement: Uint8Array): Uint8Array =>
@@ -182,14 +182,14 @@ export class Pair {
       case 'describe':
         return [{ kind: 'described', descriptor: descriptor() }];
       case 'joinChannels':
-        return [{ kind: 'channelsJoined' }];
+        return [{ kind: 'channelsJoined', owedPages: 1024, elapsedMs: 0 }];
       case 'sendRound':
         return [{ kind: 'roundSent', sent }];
       case 'collectDirty': {
         const { dirty = [0] } = this.#meddling;
         const dirtyPages = dirty[Math.min(this.#round, dirty.length - 1)] ?? 0;
         this.#round += 1;
-        return [{ kind: 'dirtyCollected', dirtyPages, roundMs: 10 }];
+        return [dirtyCollected(dirtyPages)];
       }
       case 'pauseGuest':
         this.facts.sourceMayRun = false;
@@ -215,6 +215,11 @@ export class Pair {
       case 'deriveKeys':
       case 'reconnect':
       case 'handOver':
+      case 'tellRound':
+      case 'tellDeadline':
+      case 'pace':
+      case 'throttle':
+      case 'holdGuest':
       case 'end':
         return [];
     }

@@ -8,7 +8,7 @@ import type { MessageOf } from '../../../src/protocol/messages.ts';
 import { migrateOptionsSchema } from '../../../src/protocol/options.ts';
 import { startSource, stepSource } from '../../../src/protocol/source/machine.ts';
 import type * as S from '../../../src/protocol/source/state.ts';
-import { descriptor, MIGRATION_ID } from './samples.ts';
+import { descriptor, dirtyCollected, MIGRATION_ID } from './samples.ts';
 
 const fill = (length: number, byte = 1): Uint8Array => new Uint8Array(length).fill(byte);
 const evidence = { format: 'software', body: fill(1) };
@@ -69,7 +69,7 @@ const opening = (resume: Resume = null, features: string[] = ['resume']): readon
   { kind: 'CLI_ATT_OK', message: { type: 'CLI_ATT_OK' } },
   { kind: 'described', descriptor: descriptor() },
   message({ type: 'ACCEPT', reservation: crypto.randomUUID(), ports: [7000], resume }),
-  { kind: 'channelsJoined' },
+  { kind: 'channelsJoined', owedPages: 1000, elapsedMs: 0 },
 ];
 
 const roundOk = (round: number): S.Event => ({
@@ -197,7 +197,7 @@ void test('source: so many sessions, and not one more', async (t) => {
 });
 
 void test('source: a round that broke is none that the guest was too fast for', async (t) => {
-  const dirty: S.Event = { kind: 'dirtyCollected', dirtyPages: 100_000, roundMs: 10 };
+  const dirty = dirtyCollected(100_000);
   const round = (n: number): S.Event[] => [{ kind: 'roundSent', sent }, roundOk(n), dirty];
   const twice = [...opening(), ...round(0), ...round(1)];
   t.equal(source(twice).state.kind, 'SendingRound');

@@ -1,4 +1,5 @@
 /** A valid message of every type, for codecs and machines. */
+import type { Event as SourceEvent } from '../../../src/protocol/source/state.ts';
 import type { VmDescriptor } from '../../../src/protocol/descriptor.ts';
 import type { Message } from '../../../src/protocol/messages.ts';
 
@@ -92,3 +93,15 @@ export const MESSAGE_SAMPLES: readonly Message[] = [
   { type: 'UNKNOWN' },
   { type: 'ABORT', ...refusal, signature: fill(64) },
 ];
+
+/** A round that took 10 ms has arrived, and left so much. */
+export const dirtyCollected = (
+  dirtyPages: number,
+): Extract<SourceEvent, { kind: 'dirtyCollected' }> => ({
+  kind: 'dirtyCollected',
+  dirtyPages,
+  deferredPages: 0,
+  roundMs: 10,
+  windowMs: 10,
+  elapsedMs: 100,
+});

@@ -1,0 +1,52 @@
+/**
+ * Whether rounds shrink. A round that left as much to send as it began with proves little: the
+ * bandwidth dipped, or the guest wrote a burst. Several in a row prove that the guest writes faster
+ * than can be sent. Pure arithmetic on the rounds so far.
+ */
+import { MiB, PAGE_BYTES } from '../../base/units.ts';
+
+/** What one round tells: pages owed to the destination when it began and when it had arrived. */
+export interface RoundFacts {
+  readonly owedBefore: number;
+  readonly owedAfter: number;
+  /** Whether a deadline slowed it down: then it shows no more than what was asked for. */
+  readonly isPaced: boolean;
+}
+
+/** A round that leaves more than this of what it began with does not shrink. */
+const SHRINKING = 9 / 10;
+/** A smaller round measures what a round costs, not how fast the guest writes. */
+const TELLING_PAGES = MiB / PAGE_BYTES;
+
+/** So many rounds in a row that do not shrink: the guest is throttled, where that is allowed. */
+export const THROTTLING_ROUNDS = 3;
+/** So many: given up. The guest may only be busy for a while, and nothing is lost by trying on. */
+export const HOPELESS_ROUNDS = 10;
+
+/** How many of the last `rounds` in a row did not shrink; those that tell nothing are passed over. */
+export function stalledRounds(rounds: readonly RoundFacts[]): number {
+  const telling = rounds.filter(
+    ({ owedBefore, isPaced }) => !isPaced && owedBefore >= TELLING_PAGES,
+  );
+  const shrank = telling.findLastIndex(
+    ({ owedBefore, owedAfter }) => owedAfter < SHRINKING * owedBefore,
+  );
+  return telling.length - 1 - shrank;
+}
+
+/** The history to judge by after one more round: no longer than any judgement needs. */
+export const remembered = (
+  rounds: readonly RoundFacts[],
+  round: RoundFacts,
+): readonly RoundFacts[] => [...rounds, round].slice(-HOPELESS_ROUNDS);
+
+const FIRST_STEP_PERCENT = 20;
+const STEP_PERCENT = 10;
+export const THROTTLE_PERCENT_MAX = 99;
+
+/** The next step of the throttle, in per cent of the guest's time: 20, 30 … 90, 99. */
+export const throttledFurther = (percent: number): number =>
+  percent === 0 ? FIRST_STEP_PERCENT : Math.min(percent + STEP_PERCENT, THROTTLE_PERCENT_MAX);
+
+/** After a step two more rounds are to show what it did; what was before counts as one. */
+export const afterStep = (rounds: readonly RoundFacts[]): readonly RoundFacts[] => rounds.slice(-1);
