@@ -132,7 +132,7 @@ export type MigrationEvent =
   /** The guest is kept from running for so much of its time. */
   | { readonly event: 'throttle'; readonly migrationId: string; readonly percent: number }
   /**
-   * Whether the deadline can be held, when that has changed. `predictedMs`: when the VM would run at the
+   * Whether the deadline can be held, when that or the prediction has changed. `predictedMs`: when the VM would run at the
    * destination at best; null: the guest writes faster than can be sent.
    */
   | {

@@ -9,7 +9,7 @@
  */
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
 import type { OnTimeout } from '../options.ts';
-import { HOPELESS_ROUNDS, stalledRounds, type RoundFacts } from './stall.ts';
+import { endsIn, HOPELESS, type RoundFacts } from './stall.ts';
 
 /** A round smaller than this says more about latency than about bandwidth: at least so much there is. */
 const TELLING_BYTES = MiB;
@@ -85,7 +85,7 @@ export function decide(progress: Progress): Decision {
   if (isFit && isLast) return stopFor('downtime-limit');
   if (isFit) return progress.isEarly || pays(progress) ? ANOTHER_ROUND : stopFor('downtime-limit');
   if (onTimeout === 'pause') return isLast ? stopFor('rounds') : ANOTHER_ROUND;
-  return isLast || stalledRounds(rounds) >= HOPELESS_ROUNDS ? GIVE_UP : ANOTHER_ROUND;
+  return isLast || endsIn(HOPELESS, rounds) ? GIVE_UP : ANOTHER_ROUND;
 }
 
 const NO_ROUND: RoundFacts = { owedBefore: 0, owedAfter: 0, isPaced: false };

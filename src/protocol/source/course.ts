@@ -4,14 +4,21 @@
  */
 import { PAGE_BYTES } from '../../base/units.ts';
 import { bandwidthAfter, deferrablePages, predictedDowntimeMs, type Cost } from './convergence.ts';
-import { firstRound, nextRound, type Pacing, type Standing, type Terms } from './deadline.ts';
+import {
+  firstRound,
+  nextRound,
+  type Pacing,
+  type Standing,
+  type Terms,
+  wasHeldBack,
+} from './deadline.ts';
 import {
   afterStep,
+  endsIn,
   remembered,
-  stalledRounds,
   throttledFurther,
   THROTTLE_PERCENT_MAX,
-  THROTTLING_ROUNDS,
+  THROTTLING,
   type RoundFacts,
 } from './stall.ts';
 import type { Effect, Event, Plan, RoundSent } from './state.ts';
@@ -26,6 +33,8 @@ export interface Course {
   readonly isTimeOver: boolean;
   /** Null without a deadline, and before the first round. */
   readonly pacing: Pacing | null;
+  /** The end that was told when the deadline could not be held; null: it can. */
+  readonly toldEndMs: number | null;
 }
 
 export const FRESH_COURSE: Course = {
@@ -34,6 +43,7 @@ export const FRESH_COURSE: Course = {
   throttlePercent: 0,
   isTimeOver: false,
   pacing: null,
+  toldEndMs: null,
 };
 
 /** A change of course, and what carries it out. */
@@ -43,8 +53,6 @@ export interface Turn {
 }
 
 type DirtyCollected = Extract<Event, { kind: 'dirtyCollected' }>;
-
-const isPaced = ({ pacing }: Course): boolean => pacing !== null && pacing.paceBps !== null;
 
 export const costOf = (plan: Plan, { bandwidthBps }: Course): Cost => ({
   bandwidthBps,
@@ -60,7 +68,7 @@ export const termsOf = ({ options, handoverMs }: Plan): Terms | null =>
 /** What a round that arrived has shown. */
 export function learned(course: Course, sent: RoundSent, collected: DirtyCollected): Course {
   const { dirtyPages, deferredPages, roundMs } = collected;
-  const paced = isPaced(course);
+  const paced = course.pacing !== null && wasHeldBack(course.pacing);
   const { bytesSent, pages } = sent;
   const round = { owedBefore: pages + deferredPages, owedAfter: dirtyPages, isPaced: paced };
   return {
@@ -128,7 +136,7 @@ function throttledIfStalled({ options }: Plan, course: Course): Turn {
     options.autoConverge &&
     !isTimeOver &&
     throttlePercent < THROTTLE_PERCENT_MAX &&
-    stalledRounds(rounds) >= THROTTLING_ROUNDS;
+    endsIn(THROTTLING, rounds);
   if (!isDue) return { course, effects: [] };
   const percent = throttledFurther(throttlePercent);
   return {
@@ -137,14 +145,23 @@ function throttledIfStalled({ options }: Plan, course: Course): Turn {
   };
 }
 
-/** Takes another pace, and says so when that the deadline can be held is news, or no longer so. */
+/** Takes another pace, and says how the deadline stands where that is news. */
 export function repaced(course: Course, pacing: Pacing): Turn {
   const { paceBps, isFeasible, predictedMs } = pacing;
-  const wasFeasible = course.pacing?.isFeasible ?? true;
   const effects: Effect[] = [];
   if (paceBps !== (course.pacing?.paceBps ?? null)) effects.push({ kind: 'pace', paceBps });
-  if (isFeasible !== wasFeasible) effects.push({ kind: 'tellDeadline', isFeasible, predictedMs });
-  return { course: { ...course, pacing }, effects };
+  if (!isNews(course, pacing)) return { course: { ...course, pacing }, effects };
+  effects.push({ kind: 'tellDeadline', isFeasible, predictedMs });
+  return { course: { ...course, pacing, toldEndMs: isFeasible ? null : predictedMs }, effects };
+}
+
+/** A prediction that changed by less is not told again. */
+const NEWS_SHARE = 0.2;
+
+function isNews({ toldEndMs }: Course, { isFeasible, predictedMs }: Pacing): boolean {
+  if (isFeasible || toldEndMs === null) return isFeasible !== (toldEndMs === null);
+  const changedMs = Math.abs(predictedMs - toldEndMs);
+  return predictedMs !== toldEndMs && !(changedMs <= NEWS_SHARE * Math.min(predictedMs, toldEndMs));
 }
 
 /** The guest's own time is given back: it stands still, or nothing is sent. */
@@ -152,8 +169,8 @@ export const unthrottled = ({ throttlePercent }: Course): readonly Effect[] =>
   throttlePercent > 0 ? [{ kind: 'throttle', percent: 0 }] : [];
 
 /** What is sent while the guest stands still is sent as fast as it goes. */
-export const unpaced = (course: Course): readonly Effect[] =>
-  isPaced(course) ? [{ kind: 'pace', paceBps: null }] : [];
+export const unpaced = ({ pacing }: Course): readonly Effect[] =>
+  pacing?.isPaced === true ? [{ kind: 'pace', paceBps: null }] : [];
 
 const sendRound = (
   round: number,

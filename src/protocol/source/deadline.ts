@@ -27,10 +27,15 @@ export interface Pacing {
   /** Bandwidth for the round; null: as fast as it goes. */
   readonly paceBps: number | null;
   readonly roundEndMs: number;
+  /** Whether the round began with a pace. */
+  readonly isPaced: boolean;
   /** What was sent in this round when it was last measured. */
   readonly sample: RoundPoint;
-  /** What the link was seen to carry when it was the limit, in page bytes a second; else null. */
+  /** What the link is seen to carry while it is the limit, in page bytes a second; else null. */
   readonly linkBps: number | null;
+  /** What the guest was seen to write, and the link to carry at least; 0 before the first round. */
+  readonly dirtyBps: number;
+  readonly bandwidthBps: number;
   /** Predicted end; Infinity: the guest writes faster than can be sent. */
   readonly predictedMs: number;
   readonly isFeasible: boolean;
@@ -68,44 +73,43 @@ const SLACK_SHARE = 0.01;
 const LATE_SHARE = 0.05;
 /** No slower than this: then rather a rest. */
 const PACE_BPS_MIN = MiB;
+/** A round that has less to send gets no slower. */
+const ENDING_BYTES = MiB;
 /** A pace that would change by less stays. */
 const STEADY_SHARE = 0.05;
 /** The link is the limit when less than this of the pace gets through, */
-const SATURATED_SHARE = 0.9;
-/** measured over this part of the time, and at most over this long. */
-const SAMPLE_SHARE = 0.05;
+const SATURATED_SHARE = 0.8;
+/** measured over this part of the time, at most over this long, and over so much: records are large; */
+const SAMPLE_SHARE = 0.02;
 const SAMPLE_MS_MAX = 500;
+const SAMPLE_BYTES = 2 * MiB;
+/** so much is believed of one such measurement: it may be a dip. */
+const BELIEVED = 1 / 4;
 const SAFETY = 2;
 
 /** Whether not even one copy of the memory fits into the time under the operator's own limit. */
 export const isInfeasible = (terms: Terms, memoryBytes: number): boolean =>
   terms.handoverMs + msFor(memoryBytes, terms.maxBandwidthBps ?? Infinity) > terms.deadlineMs;
 
-/** The first round of a session, of `pages`. */
+/** The first round of a session. */
 export function firstRound(
   terms: Terms,
   before: Pacing | null,
-  { elapsedMs, owedPages }: Pick<Standing, 'elapsedMs' | 'owedPages'>,
+  begun: Pick<Standing, 'elapsedMs' | 'owedPages'>,
 ): Plan {
-  const leftMs = terms.deadlineMs - terms.handoverMs - elapsedMs;
-  const soonestMs =
-    elapsedMs + msFor(owedPages * PAGE_BYTES, limitOf(terms, before)) + terms.handoverMs;
-  const judged = judge(terms, before, soonestMs);
-  const forMs = leftMs * ROUND_0_SHARE;
-  return judged.isFeasible
-    ? paced(judged, { elapsedMs, owedPages }, forMs)
-    : atFullSpeed(judged, elapsedMs);
+  const { deadlineMs, handoverMs } = terms;
+  const judged = judge(terms, before ?? NOT_PACED, { ...begun, afterwardsMs: handoverMs });
+  const forMs = (deadlineMs - handoverMs - begun.elapsedMs) * ROUND_0_SHARE;
+  return judged.isFeasible ? paced(judged, begun, forMs) : atFullSpeed(judged, begun.elapsedMs);
 }
 
 /** The round after one that left what `standing` says. */
 export function nextRound(terms: Terms, before: Pacing, standing: Standing): Plan {
   const { elapsedMs, owedPages, dirtyBps, bandwidthBps, downtimeMs } = standing;
-  const owedBytes = owedPages * PAGE_BYTES;
-  const freeBps = limitOf(terms, before) - dirtyBps;
-  const soonestMs = elapsedMs + (freeBps > 0 ? msFor(owedBytes, freeBps) : Infinity) + downtimeMs;
-  const judged = judge(terms, before, soonestMs);
+  const known = { ...before, dirtyBps, bandwidthBps };
+  const judged = judge(terms, known, { elapsedMs, owedPages, afterwardsMs: downtimeMs });
   const spareMs = spareOf(terms, standing);
-  const willBeOwed = owedBytes + (dirtyBps * spareMs) / 1000;
+  const willBeOwed = owedPages * PAGE_BYTES + (dirtyBps * spareMs) / 1000;
   const neededMs = Math.max(SAFETY * msFor(willBeOwed, bandwidthBps), slackOf(terms));
   return judged.isFeasible && spareMs > neededMs
     ? paced(judged, standing, spareMs / 2)
@@ -124,47 +128,66 @@ export function midRound(
   before: Pacing,
   point: RoundPoint & { readonly remainingPages: number },
 ): Pacing {
-  const { elapsedMs, remainingPages } = point;
+  const { elapsedMs, remainingPages: owedPages } = point;
   const measured = measure(terms, before, point);
-  const { linkBps } = measured;
-  const restMs = linkBps === null ? 0 : msFor(remainingPages * PAGE_BYTES, linkBps);
-  const soonestMs = elapsedMs + restMs + terms.handoverMs;
-  const judged = linkBps === null ? measured : judge(terms, measured, soonestMs);
-  if (before.paceBps === null || !judged.isFeasible) return { ...judged, paceBps: null };
+  const judged = judge(terms, measured, { elapsedMs, owedPages, afterwardsMs: terms.handoverMs });
   const leftMs = before.roundEndMs - elapsedMs;
-  if (leftMs <= 0) return { ...judged, paceBps: null };
-  const paceBps = Math.max(bpsFor(remainingPages * PAGE_BYTES, leftMs), PACE_BPS_MIN);
+  if (before.paceBps === null || !judged.isFeasible || leftMs <= 0) {
+    return { ...judged, paceBps: null };
+  }
+  const paceBps = Math.max(bpsFor(owedPages * PAGE_BYTES, leftMs), PACE_BPS_MIN);
   const isSteady = Math.abs(paceBps - before.paceBps) < STEADY_SHARE * before.paceBps;
-  return isSteady ? judged : { ...judged, paceBps };
+  // The last records of a round count as sent while they wait for their turn.
+  const isEnding = paceBps < before.paceBps && owedPages * PAGE_BYTES < ENDING_BYTES;
+  return isSteady || isEnding ? judged : { ...judged, paceBps };
 }
 
 /** What the link has carried since the last sample, if it was the limit and that is long enough ago. */
 function measure(terms: Terms, before: Pacing, point: RoundPoint): Pacing {
-  const { sample, paceBps } = before;
+  const { sample, paceBps, linkBps } = before;
   const forMs = point.elapsedMs - sample.elapsedMs;
-  if (forMs < Math.min(terms.deadlineMs * SAMPLE_SHARE, SAMPLE_MS_MAX)) return before;
   const limitBps = Math.min(paceBps ?? Infinity, terms.maxBandwidthBps ?? Infinity);
+  const sampleMs = Math.min(terms.deadlineMs * SAMPLE_SHARE, SAMPLE_MS_MAX);
+  if (forMs < Math.max(sampleMs, msFor(SAMPLE_BYTES, limitBps))) return before;
   const sentBps = bpsFor(point.bytesSent - sample.bytesSent, forMs);
-  const isSaturated = sentBps < SATURATED_SHARE * limitBps;
+  if (sentBps >= SATURATED_SHARE * limitBps) return { ...before, sample: point, linkBps: null };
   const pageBps = bpsFor((point.pages - sample.pages) * PAGE_BYTES, forMs);
-  return { ...before, sample: point, linkBps: isSaturated ? pageBps : null };
+  const seenBps = before.bandwidthBps > 0 ? before.bandwidthBps : pageBps;
+  const assumedBps = linkBps ?? (limitBps === Infinity ? seenBps : limitBps);
+  const believedBps = assumedBps + BELIEVED * (pageBps - assumedBps);
+  return { ...before, sample: point, linkBps: believedBps };
 }
 
-/** What the bandwidth is known not to exceed. */
-const limitOf = (terms: Terms, pacing: Pacing | null): number =>
-  Math.min(terms.maxBandwidthBps ?? Infinity, pacing?.linkBps ?? Infinity);
+/** What the bandwidth is not known to exceed. */
+const limitOf = (terms: Terms, { linkBps }: Pacing): number =>
+  Math.min(terms.maxBandwidthBps ?? Infinity, linkBps ?? Infinity);
 
-function judge(terms: Terms, before: Pacing | null, predictedMs: number): Pacing {
-  const isFeasible = predictedMs <= terms.deadlineMs * (1 + LATE_SHARE);
-  return { ...(before ?? NOT_PACED), predictedMs, isFeasible };
+/** When it would end at best, with what is owed and what is written until then sent at full speed. */
+function judge(
+  terms: Terms,
+  pacing: Pacing,
+  now: Readonly<{ elapsedMs: number; owedPages: number; afterwardsMs: number }>,
+): Pacing {
+  const { deadlineMs } = terms;
+  const freeBps = limitOf(terms, pacing) - pacing.dirtyBps;
+  const sendingMs = freeBps > 0 ? msFor(now.owedPages * PAGE_BYTES, freeBps) : Infinity;
+  const predictedMs = now.elapsedMs + sendingMs + now.afterwardsMs;
+  // What was told once is not taken back for a little.
+  const latestMs = deadlineMs * (pacing.isFeasible ? 1 + LATE_SHARE : 1);
+  return { ...pacing, predictedMs, isFeasible: predictedMs <= latestMs };
 }
 
-const NOT_PACED = {
+const NOT_PACED: Pacing = {
   paceBps: null,
   roundEndMs: 0,
+  isPaced: false,
   sample: { elapsedMs: 0, pages: 0, bytesSent: 0 },
   linkBps: null,
-} as const;
+  dirtyBps: 0,
+  bandwidthBps: 0,
+  predictedMs: 0,
+  isFeasible: true,
+};
 
 function paced(
   judged: Pacing,
@@ -174,16 +197,23 @@ function paced(
   const bytes = owedPages * PAGE_BYTES;
   const paceBps = Math.max(bpsFor(bytes, forMs), PACE_BPS_MIN);
   const afterMs = Math.max(forMs - msFor(bytes, paceBps), 0);
+  const sample = nothingSent(elapsedMs + afterMs);
   const roundEndMs = elapsedMs + forMs;
-  return { afterMs, pacing: { ...judged, ...begun(elapsedMs + afterMs), paceBps, roundEndMs } };
+  // A link that carries more than that is not the limit.
+  const linkBps = (judged.linkBps ?? Infinity) < paceBps ? judged.linkBps : null;
+  return { afterMs, pacing: { ...judged, sample, paceBps, linkBps, roundEndMs, isPaced: true } };
 }
 
-const atFullSpeed = (judged: Pacing, elapsedMs: number): Plan => ({
-  afterMs: 0,
-  pacing: { ...judged, ...begun(elapsedMs), paceBps: null, roundEndMs: elapsedMs },
-});
+function atFullSpeed(judged: Pacing, elapsedMs: number): Plan {
+  const sample = nothingSent(elapsedMs);
+  const round = { sample, paceBps: null, roundEndMs: elapsedMs, isPaced: false };
+  return { afterMs: 0, pacing: { ...judged, ...round } };
+}
 
-const begun = (elapsedMs: number) => ({ sample: { elapsedMs, pages: 0, bytesSent: 0 } });
+const nothingSent = (elapsedMs: number): RoundPoint => ({ elapsedMs, pages: 0, bytesSent: 0 });
+
+/** Whether a round showed no more than what was asked of it. */
+export const wasHeldBack = ({ isPaced, linkBps }: Pacing): boolean => isPaced && linkBps === null;
 
 /** How long from now the guest would have to be stopped, in ms. */
 const spareOf = (

@@ -13,32 +13,36 @@ export interface RoundFacts {
   readonly isPaced: boolean;
 }
 
-/** A round that leaves more than this of what it began with does not shrink. */
-const SHRINKING = 9 / 10;
+/** What a row of rounds must look like to prove something. */
+interface Row {
+  readonly rounds: number;
+  /** Each leaves at least this of what it began with. */
+  readonly leavesShare: number;
+}
 /** A smaller round measures what a round costs, not how fast the guest writes. */
 const TELLING_PAGES = MiB / PAGE_BYTES;
 
-/** So many rounds in a row that do not shrink: the guest is throttled, where that is allowed. */
-export const THROTTLING_ROUNDS = 3;
-/** So many: given up. The guest may only be busy for a while, and nothing is lost by trying on. */
-export const HOPELESS_ROUNDS = 10;
+/** Then the guest is throttled, where that is allowed: rounds shrink too slowly, or not at all. */
+export const THROTTLING: Row = { rounds: 3, leavesShare: 3 / 4 };
+/** Then it is given up. The guest may only be busy for a while, and nothing is lost by trying on. */
+export const HOPELESS: Row = { rounds: 10, leavesShare: 9 / 10 };
 
-/** How many of the last `rounds` in a row did not shrink; those that tell nothing are passed over. */
-export function stalledRounds(rounds: readonly RoundFacts[]): number {
-  const telling = rounds.filter(
-    ({ owedBefore, isPaced }) => !isPaced && owedBefore >= TELLING_PAGES,
+/** Whether the last rounds are such a row; those that tell nothing are passed over. */
+export function endsIn(row: Row, rounds: readonly RoundFacts[]): boolean {
+  const last = rounds
+    .filter(({ owedBefore, isPaced }) => !isPaced && owedBefore >= TELLING_PAGES)
+    .slice(-row.rounds);
+  return (
+    last.length === row.rounds &&
+    last.every(({ owedBefore, owedAfter }) => owedAfter >= row.leavesShare * owedBefore)
   );
-  const shrank = telling.findLastIndex(
-    ({ owedBefore, owedAfter }) => owedAfter < SHRINKING * owedBefore,
-  );
-  return telling.length - 1 - shrank;
 }
 
 /** The history to judge by after one more round: no longer than any judgement needs. */
 export const remembered = (
   rounds: readonly RoundFacts[],
   round: RoundFacts,
-): readonly RoundFacts[] => [...rounds, round].slice(-HOPELESS_ROUNDS);
+): readonly RoundFacts[] => [...rounds, round].slice(-HOPELESS.rounds);
 
 const FIRST_STEP_PERCENT = 20;
 const STEP_PERCENT = 10;

@@ -257,7 +257,7 @@ export type Effect =
       readonly bandwidthBps: number;
       readonly predictedDowntimeMs: number;
     }
-  /** Whether the deadline can be held, where that is news. */
+  /** Whether the deadline can be held, and the end if not, where that is news. */
   | { readonly kind: 'tellDeadline'; readonly isFeasible: boolean; readonly predictedMs: number }
   /** The bandwidth for the round under way; null: as much as there is. */
   | { readonly kind: 'pace'; readonly paceBps: number | null }
