@@ -17,12 +17,13 @@ const trailingZeros = (byte: number): number => 31 - Math.clz32(byte & -byte);
 
 export class Bitmap {
   readonly pageCount: number;
-  readonly #bytes: Uint8Array;
+  /** As given: for what concerns many pages at once. */
+  readonly bytes: Uint8Array;
 
   /** Over the first `pageCount` bits of `bytes`; whatever follows is neither read nor written. */
   constructor(bytes: Uint8Array, pageCount: number) {
     assert(bytes.length * 8 >= pageCount, 'a bitmap shorter than its pages');
-    this.#bytes = bytes;
+    this.bytes = bytes;
     this.pageCount = pageCount;
   }
 
@@ -31,12 +32,12 @@ export class Bitmap {
   }
 
   has(page: number): boolean {
-    return (((this.#bytes[page >>> 3] ?? 0) >>> (page & 7)) & 1) === 1;
+    return (((this.bytes[page >>> 3] ?? 0) >>> (page & 7)) & 1) === 1;
   }
 
   add(page: number): void {
     assert(page >= 0 && page < this.pageCount, 'a page outside the bitmap');
-    this.#bytes[page >>> 3] = (this.#bytes[page >>> 3] ?? 0) | (1 << (page & 7));
+    this.bytes[page >>> 3] = (this.bytes[page >>> 3] ?? 0) | (1 << (page & 7));
   }
 
   addRange(range: PageRange): void {
@@ -51,8 +52,8 @@ export class Bitmap {
   count(): number {
     const whole = this.pageCount >>> 3;
     let count = 0;
-    for (let at = 0; at < whole; at += 1) count += BITS_SET[this.#bytes[at] ?? 0] ?? 0;
-    const rest = (this.#bytes[whole] ?? 0) & ((1 << (this.pageCount & 7)) - 1);
+    for (let at = 0; at < whole; at += 1) count += BITS_SET[this.bytes[at] ?? 0] ?? 0;
+    const rest = (this.bytes[whole] ?? 0) & ((1 << (this.pageCount & 7)) - 1);
     return count + (BITS_SET[rest] ?? 0);
   }
 
@@ -83,12 +84,12 @@ export class Bitmap {
       const at = page >>> 3;
       const next = Math.min((at + 1) * 8, end);
       if (next - page === 8) {
-        this.#bytes.fill(bits, at, end >>> 3);
+        this.bytes.fill(bits, at, end >>> 3);
         page = (end >>> 3) * 8;
         continue;
       }
       const mask = ((1 << (next - page)) - 1) << (page & 7);
-      this.#bytes[at] = ((this.#bytes[at] ?? 0) & ~mask) | (bits & mask);
+      this.bytes[at] = ((this.bytes[at] ?? 0) & ~mask) | (bits & mask);
       page = next;
     }
   }
@@ -98,11 +99,11 @@ export class Bitmap {
     assert(from >= 0 && end <= this.pageCount, 'a range outside the bitmap');
     if (from >= end) return end;
     let at = from >>> 3;
-    let byte = ((this.#bytes[at] ?? 0) ^ flip) & (0xff << (from & 7)) & 0xff;
+    let byte = ((this.bytes[at] ?? 0) ^ flip) & (0xff << (from & 7)) & 0xff;
     const last = (end - 1) >>> 3;
     while (byte === 0 && at < last) {
       at += 1;
-      byte = (this.#bytes[at] ?? 0) ^ flip;
+      byte = (this.bytes[at] ?? 0) ^ flip;
     }
     return byte === 0 ? end : Math.min(at * 8 + trailingZeros(byte), end);
   }

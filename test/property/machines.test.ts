@@ -22,6 +22,7 @@ type Happening =
 /** Events that may come at any time. */
 const TROUBLES = [
   { kind: 'deadlinePassed' },
+  { kind: 'timePassed' },
   { kind: 'cancelRequested', code: 'CANCELLED' },
   { kind: 'peerClosed', code: 'PEER_CLOSED', detail: '' },
   { kind: 'failed', code: 'CHANNEL_LOST', detail: '' },

@@ -191,6 +191,9 @@ export class Pair {
         this.#round += 1;
         return [dirtyCollected(dirtyPages)];
       }
+      case 'holdGuest':
+        this.facts.sourceMayRun = false;
+        return [];
       case 'pauseGuest':
         this.facts.sourceMayRun = false;
         return [{ kind: 'guestPaused', stateBytes: 100 }];
@@ -219,7 +222,6 @@ export class Pair {
       case 'tellDeadline':
       case 'pace':
       case 'throttle':
-      case 'holdGuest':
       case 'end':
         return [];
     }
