@@ -121,6 +121,21 @@ void test('a throttled guest has less time', async (t) => {
   await t.rejects(guest.throttle(100), { code: 'GUEST_FAILED' }, 'it would never run');
 });
 
+void test('a throttled server has less time, and is paused at once all the same', async (t) => {
+  await using scratch = new Scratch();
+  const workload = { kind: 'kv', port: 0 } as const;
+  const guest = await scratch.driver.create(spec({ vcpus: 1, workload }), scratch.place);
+  await guest.throttle(90);
+  const [from, before] = [performance.now(), await guest.status()];
+  let after = before;
+  while (after.registers.runMs < before.registers.runMs + 100) after = await guest.status();
+  t.ok(performance.now() - from > 300, 'a tenth, roughly');
+  await guest.throttle(0);
+  t.equal((await guest.status()).throttlePercent, 0);
+  await guest.pause();
+  t.equal(guest.lifecycle, 'paused');
+});
+
 void test('what changes in memory is in the bitmap of written pages', async (t) => {
   await using scratch = new Scratch();
   for (const dirtyTracking of ['auto', 'log'] as const) {

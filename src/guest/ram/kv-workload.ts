@@ -75,13 +75,15 @@ function serveClient(socket: Socket, answer: (line: string) => string): void {
   socket.on('error', () => socket.destroy());
 }
 
-/** Virtual time goes on while the guest runs. */
+/** Virtual time goes on while the guest runs; throttled, it serves nobody for its share of the time. */
 function keepTime(context: VcpuContext): void {
   let before = performance.now();
   setInterval(() => {
     const now = performance.now();
-    context.tick(Math.min(now - before, 5 * TICK_MS));
-    before = now;
+    const ms = Math.min(now - before, 5 * TICK_MS);
+    context.tick(ms);
+    context.hold(ms);
+    before = performance.now();
   }, TICK_MS);
 }
 

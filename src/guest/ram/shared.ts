@@ -62,6 +62,8 @@ export class Control {
 
   set throttlePercent(value: number) {
     Atomics.store(this.#words, THROTTLE, value);
+    // Whoever is held by the last one is let go.
+    Atomics.notify(this.#words, COMMAND);
   }
 
   /** vCPU: sleeps while running; a command wakes it. */

@@ -116,12 +116,12 @@ export class VcpuContext {
       work(ms);
       this.tick(ms);
       this.control.sleep(SLICE_MS - (performance.now() - began));
-      before += this.#hold(performance.now() - began);
+      before += this.hold(performance.now() - began);
     }
   }
 
   /** After `ranMs` of running: holds the vCPU for its throttle's share. Returns the time it took. */
-  #hold(ranMs: number): number {
+  hold(ranMs: number): number {
     const { throttlePercent } = this.control;
     if (throttlePercent === 0) return 0;
     const from = performance.now();
