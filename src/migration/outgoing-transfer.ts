@@ -10,6 +10,7 @@ import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
+import { BandwidthLimit } from './bandwidth-limit.ts';
 import type { Extent, RoundPages } from './data-plane/messages.ts';
 import { openSender, type DataSender, type SenderOptions } from './data-plane/sender.ts';
 import { keepUnacknowledged } from './data-plane/unacknowledged.ts';
@@ -37,6 +38,7 @@ export class OutgoingTransfer {
   readonly #guest: Guest;
   readonly #telemetry: Telemetry;
   readonly #options: MigrateOptions;
+  readonly limit = new BandwidthLimit((bps) => this.#sender?.setBandwidthLimit(bps));
   #sender: DataSender | undefined;
   #dirtyPages = 0;
   /** The round whose pages the bitmap has, and what of it has left in a session that broke. */
@@ -48,6 +50,7 @@ export class OutgoingTransfer {
     this.#guest = guest;
     this.#telemetry = telemetry;
     this.#options = options;
+    this.limit.say('request', options.maxBandwidthBps);
   }
 
   /**
@@ -72,8 +75,7 @@ export class OutgoingTransfer {
       throw new MigError('CANCELLED');
     }
     this.#sender = sender;
-    const { maxBandwidthBps } = this.#options;
-    if (maxBandwidthBps !== undefined) sender.setBandwidthLimit(maxBandwidthBps);
+    if (this.limit.bps !== undefined) sender.setBandwidthLimit(this.limit.bps);
     void sender.failed.then(failed);
     return { kind: 'channelsJoined' };
   }

@@ -207,6 +207,7 @@ export class Telemetry {
       readonly vtpmMoved: boolean;
       /** Whether both digests of the memory were compared. */
       readonly verified: boolean;
+      readonly queuedMs: number;
       readonly deletionCertificate: DeletionCertificateView | null;
     },
   ): MigrationResult {
@@ -229,6 +230,7 @@ export class Telemetry {
       engine: more.engine,
       channels: more.channels,
       memoryBytes: this.#memoryBytes,
+      queuedMs: more.queuedMs,
       totalMs,
       downtimeMs: this.between('paused', 'activated'),
       setupMs: this.between('started', 'attesting') ?? 0,

@@ -38,6 +38,7 @@ export const channelFormSchema = z.enum(CHANNEL_FORMS);
 export type ChannelForm = z.infer<typeof channelFormSchema>;
 
 export const CHANNELS_MAX = 16;
+export const PRIORITY_MAX = 9;
 
 export const migrateOptionsSchema = z.strictObject({
   vm: nameSchema,
@@ -55,6 +56,8 @@ export const migrateOptionsSchema = z.strictObject({
     .optional(),
   /** The whole migration up to the handover ends within this, or is cancelled. */
   timeoutMs: z.number().int().min(100).max(86_400_000).optional(),
+  /** Of those that wait at the source the higher goes first; its weight in shares of a bandwidth. */
+  priority: z.number().int().min(0).max(PRIORITY_MAX).default(5),
   channels: z.number().int().min(1).max(CHANNELS_MAX).default(1),
   suite: suiteSchema.optional(),
   form: channelFormSchema.optional(),

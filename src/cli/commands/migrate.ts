@@ -3,7 +3,12 @@ import type { Argv } from 'yargs';
 import type { MigrationEvent, Outcome } from '../../migration/report.ts';
 import { EXIT, type Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
-import { CHANNEL_FORMS, CHANNELS_MAX, ALL_SUITE_NAMES } from '../../protocol/options.ts';
+import {
+  ALL_SUITE_NAMES,
+  CHANNEL_FORMS,
+  CHANNELS_MAX,
+  PRIORITY_MAX,
+} from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { follower } from '../progress/follow.ts';
@@ -28,6 +33,11 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('max-bandwidth', {
       type: 'string',
       describe: 'such as 10Gbit or 500MB',
+    })
+    .option('priority', {
+      type: 'number',
+      default: 5,
+      describe: `0 to ${PRIORITY_MAX}: of those that wait at the source the higher goes first`,
     })
     .option('timeout', {
       type: 'string',
@@ -61,6 +71,7 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
         ...(argv.verify === undefined ? {} : { verify: argv.verify }),
         ...(maxBandwidth === undefined ? {} : { maxBandwidthBps: parseRate(maxBandwidth) }),
         ...(timeout === undefined ? {} : { timeoutMs: parseDuration(timeout) }),
+        priority: argv.priority,
         channels: argv.channels,
         ...(argv.suite === undefined ? {} : { suite: argv.suite }),
         ...(argv.form === undefined ? {} : { form: argv.form }),
@@ -158,8 +169,10 @@ class Interrupt {
   }
 
   hear(event: MigrationEvent): void {
-    if (event.event !== 'started') return;
+    if (event.event !== 'started' && event.event !== 'queued') return;
+    const isNew = this.migrationId === undefined;
     this.migrationId = event.migrationId;
+    if (!isNew) return;
     if (this.#asked) this.#send(event.migrationId);
   }
 

@@ -20,6 +20,7 @@ const COMPLETED: MigrationResult = {
   engine: 'native',
   channels: 2,
   memoryBytes: 2 ** 28,
+  queuedMs: 0,
   totalMs: 1234,
   downtimeMs: 21.4,
   setupMs: 40,
