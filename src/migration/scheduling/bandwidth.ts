@@ -33,6 +33,8 @@ interface Member extends Sharer {
   /** What it uses, as far as that is less than it may. */
   usesBps: number;
   shareBps: number;
+  /** The least share that it had since it was looked at. */
+  leastBps: number;
 }
 
 export class Bandwidth {
@@ -55,6 +57,7 @@ export class Bandwidth {
       seenBytes: 0,
       usesBps: Number.POSITIVE_INFINITY,
       shareBps: 0,
+      leastBps: Number.POSITIVE_INFINITY,
     });
     this.#divide();
   }
@@ -72,7 +75,7 @@ export class Bandwidth {
     }
     if (event.event === 'progress') {
       member.sentBytes = member.roundsBytes + event.sentBytes;
-      this.#review();
+      this.#review(member);
     }
     // What it needs from now on is not known: the guest may be about to stand still for it.
     if (event.event === 'phase') {
@@ -81,16 +84,17 @@ export class Bandwidth {
     }
   }
 
-  /** Sees who uses less than he has, of those that were not looked at for a while. */
-  #review(): void {
+  /** Sees who uses less than he has: whoever tells of himself after a while, and whoever is silent for long. */
+  #review(telling: Member): void {
     const now = this.#clock.now();
     const due = [...this.#members.values()].filter(
-      ({ seenAtMs }) => now - seenAtMs >= SHARES_REVIEW_MS,
+      (member) =>
+        now - member.seenAtMs >= (member === telling ? SHARES_REVIEW_MS : 2 * SHARES_REVIEW_MS),
     );
     for (const member of due) {
-      const { sentBytes, seenBytes, seenAtMs, shareBps } = member;
+      const { sentBytes, seenBytes, seenAtMs, leastBps } = member;
       const usedBps = ((sentBytes - seenBytes) * 1000) / (now - seenAtMs);
-      const isModest = usedBps < shareBps * USED_SHARE;
+      const isModest = usedBps < leastBps * USED_SHARE;
       this.#look(member, isModest ? Math.max(usedBps / USED_SHARE, IDLE_BPS) : Infinity);
     }
     if (due.length > 0) this.#divide();
@@ -100,6 +104,7 @@ export class Bandwidth {
     member.seenAtMs = this.#clock.now();
     member.seenBytes = member.sentBytes;
     member.usesBps = usesBps;
+    member.leastBps = member.shareBps;
   }
 
   #divide(): void {
@@ -117,6 +122,7 @@ export class Bandwidth {
       .toSorted((a, b) => a.bps - a.member.shareBps - (b.bps - b.member.shareBps));
     for (const { member, bps } of changed) {
       member.shareBps = bps;
+      member.leastBps = Math.min(member.leastBps, bps);
       member.grant(bps);
     }
   }
