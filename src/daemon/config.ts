@@ -145,7 +145,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     limits: {
       incomingMax: 8,
       outgoingMax: 4,
-      perPeerMax: 4,
+      perPeerMax: 2,
       queueMax: 100,
       busyMs: BUSY_MS,
       memoryBytesMax: 1024 * GiB,

@@ -86,7 +86,7 @@ void test('a configuration that is right', async (t) => {
   t.match(JSON.parse(short.out), {
     role: 'both',
     attestation: { allow: [] },
-    limits: { incomingMax: 8, outgoingMax: 4, perPeerMax: 4, queueMax: 100, busyMs: 300_000 },
+    limits: { incomingMax: 8, outgoingMax: 4, perPeerMax: 2, queueMax: 100, busyMs: 300_000 },
   });
 });
 

@@ -258,7 +258,7 @@ function checkShares(t: Test, results: readonly MigrationResult[]): void {
   }
 }
 
-void test('the end of a queue is told as any other', async (t) => {
+void test('the end of one that waits is told like all ends', async (t) => {
   await using cluster = await Cluster.start({ 'host-a': limits({ outgoingMax: 1 }) });
   const { a } = cluster;
   await make(a, 'first', 'second');

@@ -21,6 +21,9 @@ function success(result: MigrationResult): readonly string[] {
   return [
     `completed: ${vm} runs at ${to} (migration ${result.migrationId})`,
     `  total ${formatDuration(result.totalMs)}: session ${formatDuration(result.setupMs)}, attestation ${formatDuration(result.attestMs)}, transfer ${formatDuration(result.transferMs)}, handover and deletion ${formatDuration(result.handoverMs)}`,
+    ...(result.queuedMs < QUEUED_MS_TOLD
+      ? []
+      : [`  waited ${formatDuration(result.queuedMs)} for its turn`]),
     `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}`,
     `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
     ...(result.resumes === 0
@@ -35,6 +38,9 @@ function success(result: MigrationResult): readonly string[] {
     ...(result.verified ? ['  every page verified on both sides'] : []),
   ];
 }
+
+/** What passes before a migration that need not wait begins is not worth a line. */
+const QUEUED_MS_TOLD = 10;
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`);
 

@@ -64,6 +64,7 @@ void test('a completed migration', async (t) => {
     vtpm: { moved: false, deletedAtSource: false, deletionCertificate: null },
   });
   t.match(plain, '  downtime unknown\n');
+  t.match(summary({ ...COMPLETED, queuedMs: 3400 }), '\n  waited 3.4 s for its turn\n');
   t.match(plain, /\n {2}no vTPM$/, 'what was not verified is not said to be');
 });
 
