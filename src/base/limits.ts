@@ -61,6 +61,17 @@ export const BACK_OFF_MS_MAX = 30_000;
 export const EARLY_WORDS_MAX = 4;
 /** An operator is told that a migration is in doubt after this; most are settled sooner. */
 export const IN_DOUBT_ANSWER_MS_MAX = 5_000;
+/** What a step of priority is worth: who waits so long is as one who came just now with one more. */
+export const PRIORITY_STEP_MS = 30_000;
+/** The first wait before a destination that takes no further migration is asked again, and the longest. */
+export const BUSY_WAIT_MS_MIN = 500;
+export const BUSY_WAIT_MS_MAX = 30_000;
+/** How long a request goes on asking such a destination, unless configured otherwise. */
+export const BUSY_MS = 300_000;
+/** What a host's bandwidth must be for each migration that may leave at once: the least share keeps channels alive. */
+export const OUTGOING_BPS_MIN = 2 * 1024 * 1024;
+/** How often it is seen which migration uses less than its share of a host's bandwidth. */
+export const SHARES_REVIEW_MS = 500;
 /** Events of one migration kept for a `watch` that comes late. */
 export const EVENTS_REMEMBERED = 256;
 

@@ -32,6 +32,8 @@ export type PastMigration = Pick<
 > & {
   readonly state: string;
   readonly detail: string;
+  /** The try that followed it, where the destination had no place. */
+  readonly next: string | null;
   /** The operator's statement by which it was settled, if so. */
   readonly fencing: { readonly operator: string; readonly atMs: number } | null;
 };

@@ -8,8 +8,8 @@ import path from 'node:path';
 import { z } from 'zod';
 import { parse as parseYaml } from 'yaml';
 import { EVIDENCE_FORMATS } from '../attestation/formats.ts';
-import { PEER_SILENCE_MS_MAX, RECONNECT_MS } from '../base/limits.ts';
-import { GiB } from '../base/units.ts';
+import { BUSY_MS, OUTGOING_BPS_MIN, PEER_SILENCE_MS_MAX, RECONNECT_MS } from '../base/limits.ts';
+import { GiB, MiB } from '../base/units.ts';
 import { MigError } from '../protocol/error.ts';
 import {
   CHANNEL_FORMS,
@@ -58,6 +58,21 @@ export const configSchema = z.strictObject({
     .optional(),
   limits: z.strictObject({
     incomingMax: z.number().int().min(0).max(1000),
+    /** Migrations that leave at once; further requests wait. */
+    outgoingMax: z.number().int().min(1).max(1000),
+    /** Of them, to one destination. */
+    perPeerMax: z.number().int().min(1).max(1000),
+    /** Requests that wait. */
+    queueMax: z.number().int().min(0).max(10_000),
+    /** How long a request asks a destination again that takes no further migration, in ms; 0: never. */
+    busyMs: z.number().int().min(0).max(86_400_000),
+    /** What all outgoing migrations together send, in bytes per second; absent: no limit. */
+    bandwidthBps: z
+      .number()
+      .int()
+      .min(MiB)
+      .max(1024 * GiB)
+      .optional(),
     /** RAM of all guests of this host together, in bytes. */
     memoryBytesMax: z.number().int().min(0),
     /** A peer that gave no sign of life for this long is gone, in ms. */
@@ -77,6 +92,16 @@ export const configSchema = z.strictObject({
   pretty: z.boolean(),
 });
 export type Config = z.infer<typeof configSchema>;
+
+/** And as a whole. */
+const wholeSchema = configSchema.refine(
+  ({ limits: { bandwidthBps = Infinity, outgoingMax } }) =>
+    bandwidthBps >= outgoingMax * OUTGOING_BPS_MIN,
+  {
+    path: ['limits', 'bandwidthBps'],
+    message: `expected at least ${OUTGOING_BPS_MIN} for each of outgoingMax`,
+  },
+);
 
 /** Keys as they come from one of the three places. */
 export type Given = z.input<typeof givenSchema>;
@@ -122,6 +147,10 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     ...rest,
     limits: {
       incomingMax: 8,
+      outgoingMax: 4,
+      perPeerMax: 2,
+      queueMax: 100,
+      busyMs: BUSY_MS,
       memoryBytesMax: 1024 * GiB,
       peerSilenceMs: PEER_SILENCE_MS_MAX,
       reconnectMs: RECONNECT_MS,
@@ -129,7 +158,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     },
     stateDir,
   };
-  const parsed = configSchema.safeParse(merged);
+  const parsed = wholeSchema.safeParse(merged);
   if (!parsed.success) throw invalid(parsed.error);
   return parsed.data;
 }

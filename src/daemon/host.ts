@@ -3,6 +3,7 @@
  * how a migration goes is in src/migration, how a VM runs in src/guest.
  */
 import { randomBytes } from 'node:crypto';
+import { Broadcast } from '../base/broadcast.ts';
 import type { Clock, Random } from '../base/ports.ts';
 import type { GuestDriver, VmSpec } from '../guest/driver.ts';
 import { Admission } from '../migration/admission.ts';
@@ -18,8 +19,10 @@ import { Handovers, type HandoverView } from '../migration/handover/handovers.ts
 import type { Settlement } from '../migration/handover/handover.ts';
 import { receiveHandover, type Session } from '../migration/handover/reception.ts';
 import type { Inventory } from '../migration/inventory.ts';
-import { OutgoingMigration } from '../migration/outgoing.ts';
-import type { MigrationEvent, MigrationResult } from '../migration/report.ts';
+import type { MigrationEvent } from '../migration/report.ts';
+import type { Departure } from '../migration/scheduling/departure.ts';
+import { Departures } from '../migration/scheduling/departures.ts';
+import { lastTry } from '../migration/scheduling/tries.ts';
 import { MigError } from '../protocol/error.ts';
 import { CHANNELS_MAX, contradictionIn, type MigrateOptions } from '../protocol/options.ts';
 import { isInfeasible } from '../protocol/source/deadline.ts';
@@ -28,9 +31,7 @@ import type { ControlChannel } from '../transport/control.ts';
 import type { MigrationView } from './api/schema.ts';
 import type { Config } from './config.ts';
 import type { HostIdentity } from './identity.ts';
-import { EVENTS_REMEMBERED } from '../base/limits.ts';
 import type { Engine } from '../transport/connection.ts';
-import { Broadcast } from './broadcast.ts';
 import { uuidV7 } from './uuid.ts';
 
 export interface HostParts {
@@ -49,20 +50,12 @@ export interface HostParts {
   readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
 
-/** A migration of ours under way, with all that was said of it so far. */
-interface Outgoing {
-  readonly migration: OutgoingMigration;
-  readonly events: Broadcast<MigrationEvent>;
-  readonly result: Promise<MigrationResult>;
-  readonly options: MigrateOptions;
-}
-
 export class Host {
   readonly #parts: HostParts;
   readonly #admission: Admission;
   readonly #handovers: Handovers;
   readonly #costs = new HandoverCosts();
-  readonly #outgoing = new Map<string, Outgoing>();
+  readonly #departures: Departures;
   readonly #incoming = new Set<IncomingMigration>();
   /** Everything that any migration of this host tells: metrics and log subscribe here. */
   readonly events = new Broadcast<MigrationEvent>(0);
@@ -70,7 +63,7 @@ export class Host {
 
   constructor(parts: HostParts) {
     this.#parts = parts;
-    const { store, inventory, clock, random, identity, config } = parts;
+    const { store, inventory, clock, random, identity, config, threads, engine } = parts;
     this.#handovers = new Handovers({
       store,
       inventory,
@@ -84,6 +77,25 @@ export class Host {
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
     this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
+    const outgoing = {
+      host: config.name,
+      credentials: () => ({ ...identity(), appraiser: parts.appraiser() }),
+      suites: config.suites,
+      forms: config.forms,
+      engine,
+      inventory,
+      store,
+      clock,
+      random,
+      threads,
+      handovers: this.#handovers,
+      costs: this.#costs,
+      silenceMs: config.limits.peerSilenceMs,
+      reconnectMs: config.limits.reconnectMs,
+    };
+    const newId = () => uuidV7(clock.wall(), random.bytes(10));
+    const tell = (event: MigrationEvent) => this.events.tell(event);
+    this.#departures = new Departures({ outgoing, newId, tell }, config.limits);
   }
 
   get name(): string {
@@ -101,9 +113,9 @@ export class Host {
     return this.#handovers.checkArrived(vm);
   }
 
-  /** Begins a migration. Throws what makes it impossible from the start. */
-  migrate(options: MigrateOptions): Outgoing {
-    const { config, inventory, clock, random, store, threads, engine } = this.#parts;
+  /** Takes a request for a migration. Throws what makes it impossible from the start. */
+  migrate(options: MigrateOptions): Departure {
+    const { config, inventory } = this.#parts;
     if (this.#stopping) throw new MigError('DAEMON_STOPPING');
     if (config.role === 'dest') throw new MigError('ROLE_REFUSED', 'dest only receives');
     if (options.to === config.name) throw new MigError('HOST_SELF', options.to);
@@ -117,45 +129,14 @@ export class Host {
     }
     const contradiction = contradictionIn(options);
     if (contradiction !== undefined) throw new MigError('REQUEST_INVALID', contradiction);
-    const held = inventory.running(options.vm);
-    this.#checkDeadline(options, held.guest.memory.ramBytes);
+    const { guest } = inventory.running(options.vm);
+    this.#checkDeadline(options, guest.memory.ramBytes);
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
     try {
       // At the destination it would run: what its operator stopped, only its operator lets go on.
-      if (held.guest.lifecycle === 'paused')
+      if (guest.lifecycle === 'paused')
         throw new MigError('VM_STATE', `${options.vm} is paused: resume it`);
-      const events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
-      const migrationId = uuidV7(clock.wall(), random.bytes(10));
-      const migration = new OutgoingMigration(
-        {
-          host: config.name,
-          credentials: () => ({ ...this.#parts.identity(), appraiser: this.#parts.appraiser() }),
-          suites: config.suites,
-          forms: config.forms,
-          engine,
-          inventory,
-          store,
-          clock,
-          random,
-          threads,
-          handovers: this.#handovers,
-          costs: this.#costs,
-          silenceMs: config.limits.peerSilenceMs,
-          reconnectMs: config.limits.reconnectMs,
-        },
-        { migrationId, options, address },
-        held,
-        (event) => {
-          events.tell(event);
-          this.events.tell(event);
-        },
-      );
-      const result = migration
-        .run(() => claim[Symbol.dispose]())
-        .finally(() => this.#outgoing.delete(migrationId));
-      const outgoing = { migration, events, result, options };
-      this.#outgoing.set(migrationId, outgoing);
-      return outgoing;
+      return this.#departures.request({ options, address, claim });
     } catch (thrown) {
       claim[Symbol.dispose]();
       throw thrown;
@@ -235,11 +216,11 @@ export class Host {
   }
 
   #sessionOf(migrationId: string): Session | undefined {
-    const outgoing = this.#outgoing.get(migrationId);
-    if (outgoing !== undefined) {
-      const { migration, options } = outgoing;
+    const departure = this.#departures.find(migrationId);
+    const migration = departure?.migration;
+    if (departure !== undefined && migration?.migrationId === migrationId) {
       return {
-        peer: options.to,
+        peer: departure.options.to,
         peerReturned: () => migration.peerReturned(),
         ended: migration.sessionEnded,
       };
@@ -266,16 +247,19 @@ export class Host {
     return undefined;
   }
 
-  /** Throws MIGRATION_UNKNOWN. */
-  outgoing(migrationId: string): Outgoing {
-    const found = this.#outgoing.get(migrationId);
-    if (found === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
-    return found;
+  /** Whether a VM waits for its turn to leave. */
+  isQueued(vm: string): boolean {
+    return [...this.#departures].some(({ options, isWaiting }) => options.vm === vm && isWaiting);
+  }
+
+  /** A request of ours that is not over, by the id of any of its tries. */
+  departure(migrationId: string): Departure | undefined {
+    return this.#departures.find(migrationId);
   }
 
   /** Throws MIGRATION_UNKNOWN when there is none, or more than one. */
-  onlyOutgoing(): Outgoing {
-    const [first, ...others] = this.#outgoing.values();
+  onlyDeparture(): Departure {
+    const [first, ...others] = this.#departures;
     if (first === undefined) throw new MigError('MIGRATION_UNKNOWN', 'none is under way');
     if (others.length > 0) throw new MigError('MIGRATION_UNKNOWN', 'several are: name one');
     return first;
@@ -286,10 +270,10 @@ export class Host {
    * it runs at the destination, IN_DOUBT when that is not known, MIGRATION_UNKNOWN.
    */
   async cancel(migrationId: string): Promise<void> {
-    const underWay = this.#outgoing.get(migrationId);
-    underWay?.migration.cancel('CANCELLED');
+    const underWay = this.#departures.find(migrationId);
+    underWay?.cancel('CANCELLED');
     const result = await underWay?.result;
-    const record = this.#parts.store.migration(migrationId);
+    const record = lastTry(this.#parts.store, result?.migrationId ?? migrationId);
     if (record?.direction !== 'outgoing') throw new MigError('MIGRATION_UNKNOWN', migrationId);
     if (record.state === 'gone') throw new MigError('CANCEL_TOO_LATE', migrationId);
     // Ended, and still on record as begun: how it ended is being written.
@@ -320,18 +304,22 @@ export class Host {
   }
 
   migrations(): MigrationView[] {
-    const outgoing = [...this.#outgoing.values()].map(({ migration, options }) => ({
-      migrationId: migration.migrationId,
-      vm: options.vm,
-      from: this.name,
-      to: options.to,
-      direction: 'outgoing' as const,
-      phase: migration.progress.phase,
-      round: migration.progress.round,
-      startedAtMs: migration.startedAtMs,
-      outcome: null,
-      code: null,
-    }));
+    const outgoing = [...this.#departures].map((departure) => {
+      const { migration, migrationId, options, requestedAtMs } = departure;
+      return {
+        migrationId,
+        vm: options.vm,
+        from: this.name,
+        to: options.to,
+        direction: 'outgoing' as const,
+        phase: migration?.progress.phase ?? 'queued',
+        place: this.#departures.placeOf(departure),
+        round: migration?.progress.round ?? 0,
+        startedAtMs: migration?.startedAtMs ?? requestedAtMs,
+        outcome: null,
+        code: null,
+      };
+    });
     const incoming = [...this.#incoming].map(({ view }) => ({
       migrationId: view.migrationId,
       vm: view.vm,
@@ -339,6 +327,7 @@ export class Host {
       to: this.name,
       direction: 'incoming' as const,
       phase: view.state,
+      place: null,
       round: 0,
       startedAtMs: view.startedAtMs,
       outcome: null,
@@ -356,7 +345,8 @@ export class Host {
       const phase = doubt === null ? (session?.phase ?? state) : 'in-doubt';
       const code = doubt?.code ?? null;
       const whose = { migrationId, vm, from, to, direction, startedAtMs };
-      rows.set(migrationId, { ...whose, phase, round: session?.round ?? 0, outcome: null, code });
+      const round = session?.round ?? 0;
+      rows.set(migrationId, { ...whose, phase, place: null, round, outcome: null, code });
     }
     return [...rows.values()];
   }
@@ -364,10 +354,9 @@ export class Host {
   /** Takes nothing new, ends what may be ended, waits for the rest. Resolves when none is left. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    for (const { migration } of this.#outgoing.values()) migration.cancel('DAEMON_STOPPING');
     for (const incoming of this.#incoming) incoming.cancel('DAEMON_STOPPING');
     await Promise.allSettled([
-      ...[...this.#outgoing.values()].map(({ result }) => result),
+      this.#departures.stop('DAEMON_STOPPING'),
       ...[...this.#incoming].map(({ finished }) => finished),
       this.#handovers.stop(),
     ]);

@@ -95,7 +95,15 @@ async function run(config: Config): Promise<void> {
     return operation(params as never, call);
   };
   const api = { handler, log };
-  const metrics = makeMetrics(() => countBy(inventory.list().map(({ record }) => record.state)));
+  const metrics = makeMetrics({
+    vms: () => countBy(inventory.list().map(({ record }) => record.state)),
+    migrations: () => {
+      const underWay = host.migrations().filter(({ phase }) => phase !== 'queued');
+      const directions = underWay.map(({ direction }) => direction);
+      return { outgoing: 0, incoming: 0, ...countBy(directions) };
+    },
+    queued: () => host.migrations().filter(({ phase }) => phase === 'queued').length,
+  });
   host.events.listen(metrics.hear);
   const closeMetrics =
     config.metrics === undefined

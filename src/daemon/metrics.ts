@@ -11,7 +11,16 @@ export interface Metrics {
   readonly hear: (event: MigrationEvent) => void;
 }
 
-export function makeMetrics(vms: () => Readonly<Record<string, number>>): Metrics {
+/** What is counted when it is asked for. */
+export interface Counts {
+  /** By state. */
+  readonly vms: () => Readonly<Record<string, number>>;
+  /** Under way, by direction; those that wait for their turn are not. */
+  readonly migrations: () => Readonly<Record<'outgoing' | 'incoming', number>>;
+  readonly queued: () => number;
+}
+
+export function makeMetrics({ vms, migrations, queued }: Counts): Metrics {
   const registry = new Registry();
   const registers = [registry];
   const total = new Counter({
@@ -20,14 +29,9 @@ export function makeMetrics(vms: () => Readonly<Record<string, number>>): Metric
     labelNames: ['outcome', 'code'],
     registers,
   });
-  const active = new Gauge({
-    name: 'migd_migrations_active',
-    help: 'Migrations away from this host that are under way.',
-    registers,
-  });
   const duration = new Histogram({
     name: 'migd_migration_duration_seconds',
-    help: 'From the request to the end.',
+    help: 'From the turn to the end.',
     buckets: [0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000],
     registers,
   });
@@ -54,11 +58,32 @@ export function makeMetrics(vms: () => Readonly<Record<string, number>>): Metric
       },
     }),
   );
+  registry.registerMetric(
+    new Gauge({
+      name: 'migd_migrations_active',
+      help: 'Migrations that are under way, by direction.',
+      labelNames: ['direction'],
+      registers: [],
+      collect() {
+        for (const [direction, count] of Object.entries(migrations())) {
+          this.set({ direction }, count);
+        }
+      },
+    }),
+  );
+  registry.registerMetric(
+    new Gauge({
+      name: 'migd_migrations_queued',
+      help: 'Requests to leave this host that wait for their turn.',
+      registers: [],
+      collect() {
+        this.set(queued());
+      },
+    }),
+  );
   const hear = (event: MigrationEvent) => {
-    if (event.event === 'started') active.inc();
     if (event.event === 'round') bytes.inc(event.bytesSent);
     if (event.event !== 'result') return;
-    active.dec();
     total.inc({ outcome: event.outcome, code: event.code ?? '' });
     duration.observe(event.totalMs / 1000);
     if (event.outcome === 'completed') downtime.observe((event.downtimeMs ?? 0) / 1000);

@@ -3,11 +3,14 @@ import type { z } from 'zod';
 import type { Guest, VmSpec } from '../guest/driver.ts';
 import type { Held, Inventory } from '../migration/inventory.ts';
 import type { MigrationEvent } from '../migration/report.ts';
+import type { Departure } from '../migration/scheduling/departure.ts';
+import { lastTry } from '../migration/scheduling/tries.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrationRecord, RecordStore } from '../store/records.ts';
 import type {
   DaemonView,
   HostView,
+  MigrationView,
   Method,
   METHODS,
   VmCreate,
@@ -46,13 +49,16 @@ export function operations(parts: OperationParts): Operations {
   const isInDoubt = (name: string): boolean =>
     host.handovers.some(({ record, doubt }) => record.vm === name && doubt !== null);
 
+  const workOn = (name: string): 'migrating' | 'queued' | null => {
+    if (host.isQueued(name)) return 'queued';
+    return inventory.isClaimed(name) ? 'migrating' : null;
+  };
+
   const view = ({ record, guest }: Held): VmView => ({
     name: record.name,
     vmId: record.vmId,
     host: config.name,
-    state: isInDoubt(record.name)
-      ? 'in-doubt'
-      : stateOf({ record, guest }, inventory.isClaimed(record.name)),
+    state: isInDoubt(record.name) ? 'in-doubt' : stateOf({ record, guest }, workOn(record.name)),
     epoch: record.epoch,
     driver: record.descriptor.driver,
     memoryBytes: record.descriptor.regions.reduce((sum, { bytes }) => sum + bytes, 0),
@@ -110,61 +116,64 @@ export function operations(parts: OperationParts): Operations {
     migrate: async ({ detach, ...asked }, call) => {
       await host.checkArrived(asked.vm);
       const { verify = config.verify, autoConverge = config.autoConverge } = asked;
-      const outgoing = host.migrate({ ...asked, verify, autoConverge });
-      return detach
-        ? { migrationId: outgoing.migration.migrationId }
-        : await follow(outgoing, call);
+      const departure = host.migrate({ ...asked, verify, autoConverge });
+      return detach ? { migrationId: departure.migrationId } : await follow(departure, call);
     },
     status: ({ migrationId }) => {
       const all = host.migrations();
       if (migrationId === undefined) return Promise.resolve(all);
-      const found = all.filter((migration) => migration.migrationId === migrationId);
-      return Promise.resolve(found.length > 0 ? found : [past(store, migrationId)]);
+      const present = host.departure(migrationId)?.migrationId ?? migrationId;
+      const found = all.filter((migration) => migration.migrationId === present);
+      return Promise.resolve(found.length > 0 ? found : [lastOf(store, migrationId)]);
     },
     watch: async ({ migrationId }, call) => {
-      if (migrationId === undefined) return follow(host.onlyOutgoing(), call);
-      const ended = store.migration(migrationId)?.result;
-      return ended ?? follow(host.outgoing(migrationId), call);
+      if (migrationId === undefined) return follow(host.onlyDeparture(), call);
+      const departure = host.departure(migrationId);
+      if (departure !== undefined) return follow(departure, call);
+      const ended = lastTry(store, migrationId)?.result;
+      if (ended === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
+      return ended;
     },
     history: ({ vm }) =>
       Promise.resolve(
         store
           .migrations()
           .filter((record) => vm === undefined || record.vm === vm)
-          .map((record) => past(store, record.migrationId)),
+          .map((record) => past(record)),
       ),
     cancel: async ({ migrationId }) => {
       await host.cancel(migrationId);
-      return past(store, migrationId);
+      return lastOf(store, migrationId);
     },
     resolve: async ({ migrationId, peerFenced }, { caller }) => {
       if (peerFenced) await host.fence(migrationId, caller.name);
       else await host.resolve(migrationId);
       const missing = host.handovers.find(({ record }) => record.migrationId === migrationId);
-      return { ...past(store, migrationId), ...missing?.doubt };
+      return { ...lastOf(store, migrationId), ...missing?.doubt };
     },
-    hosts: (): Promise<HostView[]> =>
-      Promise.resolve(
-        Object.entries({ ...config.peers, [config.name]: config.listen }).map(
-          ([name, address]) => ({ name, address, self: name === config.name }),
+    hosts: (): Promise<HostView[]> => {
+      const migrations = host.migrations();
+      const hosts = Object.entries({ ...config.peers, [config.name]: config.listen });
+      return Promise.resolve(
+        hosts.map(([name, address]) =>
+          hostView({ name, address, self: name === config.name }, migrations),
         ),
-      ),
+      );
+    },
   };
 }
 
 /** Passes the events of a migration on to the caller while he listens; returns its result. */
-async function follow(
-  outgoing: ReturnType<Host['migrate']>,
-  { emit, signal }: Call,
-): Promise<unknown> {
-  const stop = outgoing.events.listen((event) => {
+async function follow(departure: Departure, { emit, signal }: Call): Promise<unknown> {
+  const stop = departure.events.listen((event) => {
     if (event.event !== 'result') emit(event);
   });
   signal.addEventListener('abort', stop, { once: true });
-  return outgoing.result.finally(stop);
+  return departure.result.finally(stop);
 }
 
-function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {
+/** `work`: what a request does with it now. */
+function stateOf({ record, guest }: Held, work: 'migrating' | 'queued' | null): VmView['state'] {
   switch (record.state) {
     case 'gone':
       return 'gone';
@@ -173,15 +182,36 @@ function stateOf({ record, guest }: Held, claimed: boolean): VmView['state'] {
       return 'migrating';
     case 'active':
       if (guest === undefined) return 'lost';
-      if (claimed) return 'migrating';
+      if (work !== null) return work;
       return guest.lifecycle === 'running' ? 'running' : 'paused';
   }
 }
 
-/** A row of `history`. Throws MIGRATION_UNKNOWN. */
-function past(store: RecordStore, migrationId: string): Record<string, unknown> {
-  const record = store.migration(migrationId);
+/** A row of `hosts`. */
+function hostView(
+  host: Pick<HostView, 'name' | 'address' | 'self'>,
+  migrations: readonly MigrationView[],
+): HostView {
+  const between = migrations.filter(({ from, to }) => from === host.name || to === host.name);
+  const count = (of: (migration: MigrationView) => boolean) => between.filter(of).length;
+  return {
+    ...host,
+    leaving: count(({ direction, phase }) => direction === 'outgoing' && phase !== 'queued'),
+    queued: count(({ phase }) => phase === 'queued'),
+    coming: count(({ direction }) => direction === 'incoming'),
+  };
+}
+
+/** What became of a request, by the id of any of its tries. Throws MIGRATION_UNKNOWN. */
+function lastOf(store: RecordStore, migrationId: string): Record<string, unknown> {
+  const record = lastTry(store, migrationId);
   if (record === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
+  return past(record);
+}
+
+/** A row of `history`. */
+function past(record: MigrationRecord): Record<string, unknown> {
+  const { migrationId, next = null } = record;
   const { vm, from, to, direction, startedAtMs, state, code, detail, fencing = null } = record;
   const outcome = outcomeOf(record);
   return {
@@ -196,6 +226,7 @@ function past(store: RecordStore, migrationId: string): Record<string, unknown> 
     code,
     detail,
     fencing,
+    next,
   };
 }
 

@@ -3,8 +3,8 @@
  * holds, and it holds in every session that follows.
  */
 
-/** Who asks: the operator's request, the migration's own deadline. */
-export type Asker = 'operator' | 'deadline';
+/** Who asks: the operator's request, the migration's own deadline, the host for its share of what it may send. */
+export type Asker = 'operator' | 'deadline' | 'host';
 
 /** What keeps to it. `bytesPerSecond`: for all channels together; undefined lifts it. */
 export interface Limited {

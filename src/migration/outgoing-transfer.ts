@@ -8,10 +8,10 @@ import { PAGE_BYTES } from '../base/units.ts';
 import type { Guest } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
-import { BandwidthLimit } from './bandwidth-limit.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
 import type { StopReason } from '../protocol/source/convergence.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
+import { BandwidthLimit } from './bandwidth-limit.ts';
 import type { Extent, RoundPages } from './data-plane/messages.ts';
 import { DeferredPages } from './data-plane/deferred-pages.ts';
 import {
@@ -46,7 +46,8 @@ export class OutgoingTransfer {
   readonly #telemetry: Telemetry;
   readonly #options: MigrateOptions;
   readonly #progressed: (event: Event) => void;
-  readonly #limit = new BandwidthLimit();
+  /** Of what it may send, whoever says so. */
+  readonly limit = new BandwidthLimit();
   #session: { readonly sender: DataSender; readonly options: ChannelOptions } | undefined;
   /** Pages owed to the destination: those of the bitmap, and those that the round leaves out. */
   #dirtyPages = 0;
@@ -70,7 +71,7 @@ export class OutgoingTransfer {
     this.#options = options;
     this.#progressed = progressed;
     this.#deferred = new DeferredPages(guest.memory);
-    this.#limit.ask('operator', options.maxBandwidthBps ?? null);
+    this.limit.ask('operator', options.maxBandwidthBps ?? null);
   }
 
   /**
@@ -95,7 +96,7 @@ export class OutgoingTransfer {
       throw new MigError('CANCELLED');
     }
     this.#session = { sender, options };
-    this.#limit.applyTo(sender);
+    this.limit.applyTo(sender);
     void sender.failed.then(failed);
     const { elapsedMs } = this.#telemetry;
     return { kind: 'channelsJoined', owedPages: this.#owedPages(round), elapsedMs };
@@ -163,7 +164,7 @@ export class OutgoingTransfer {
 
   /** For the round under way, and those that follow; null: as much as the operator lets. */
   pace(paceBps: number | null): void {
-    this.#limit.ask('deadline', paceBps);
+    this.limit.ask('deadline', paceBps);
   }
 
   async throttle(percent: number): Promise<void> {

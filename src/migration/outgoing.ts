@@ -69,6 +69,8 @@ export interface OutgoingRequest {
   readonly options: MigrateOptions;
   /** "host:port" of the destination. */
   readonly address: string;
+  /** How long it waited for its turn. */
+  readonly queuedMs: number;
 }
 
 export class OutgoingMigration {
@@ -179,6 +181,11 @@ export class OutgoingMigration {
     if (mayHaveSurrendered(this.#runner.state) || this.#runner.state.kind === 'Ended') return false;
     this.#runner.dispatch({ kind: 'cancelRequested', code });
     return true;
+  }
+
+  /** What its host lets it send from now on, in bytes per second. */
+  grant(bps: number): void {
+    this.#transfer.limit.ask('host', bps);
   }
 
   /** Resolves when no session goes on any more: it ended, or the record drives it. */
@@ -419,6 +426,7 @@ export class OutgoingMigration {
       attestation,
       vtpmMoved: this.#vm.descriptor.vtpm !== null,
       verified: this.#request.options.verify,
+      queuedMs: this.#request.queuedMs,
       deletionCertificate: deletion === undefined ? null : this.#certificate(deletion),
     });
     const { to, verify: verified } = this.#request.options;

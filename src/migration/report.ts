@@ -7,6 +7,7 @@ import type { Code } from '../protocol/codes.ts';
 import type { StopReason } from '../protocol/source/convergence.ts';
 
 export type Phase =
+  | 'queued'
   | 'session'
   | 'attestation'
   | 'admission'
@@ -60,6 +61,8 @@ export interface MigrationResult {
   readonly engine: string;
   readonly channels: number;
   readonly memoryBytes: number;
+  /** How long it waited for its turn; no part of `totalMs`. */
+  readonly queuedMs: number;
   readonly totalMs: number;
   readonly downtimeMs: number | null;
   /** Why the guest was stopped when it was; null: it was not. */
@@ -105,6 +108,19 @@ export interface DeletionCertificateView {
 }
 
 export type MigrationEvent =
+  /** It waits for its turn: for a place here or, with a code, for one at the destination that has none. */
+  | {
+      readonly event: 'queued';
+      readonly migrationId: string;
+      readonly vm: string;
+      readonly from: string;
+      readonly to: string;
+      readonly priority: number;
+      /** Among those that wait here, from 1. */
+      readonly place: number;
+      readonly code: Code | null;
+      readonly detail: string;
+    }
   | {
       readonly event: 'started';
       readonly migrationId: string;

@@ -254,6 +254,7 @@ export class Telemetry {
       readonly vtpmMoved: boolean;
       /** Whether both digests of the memory were compared. */
       readonly verified: boolean;
+      readonly queuedMs: number;
       readonly deletionCertificate: DeletionCertificateView | null;
     },
   ): MigrationResult {
@@ -276,6 +277,7 @@ export class Telemetry {
       engine: more.engine,
       channels: more.channels,
       memoryBytes: this.#memoryBytes,
+      queuedMs: more.queuedMs,
       totalMs,
       downtimeMs: this.between('paused', 'activated'),
       stoppedBy: this.#stoppedBy,

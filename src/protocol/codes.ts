@@ -51,6 +51,7 @@ export const CODES = {
   HOST_SELF: entry('Source and destination are the same host.', 'Name another host with `--to`.', 'operator', false, usage),
   MIGRATION_UNKNOWN: entry('No migration with that id is known here.', 'See `migctl history`.', 'operator', false, failed),
   VM_MIGRATING: entry('The VM is already being migrated.', 'Wait for it, or cancel it: `migctl status`.', 'operator', true, failed),
+  QUEUE_FULL: entry('As many migrations wait for their turn at this host as may.', 'Wait until some have ended: `migctl status`; or raise `limits.queueMax`.', 'operator', true, refused),
   ROLE_REFUSED: entry('This daemon does not play that role.', 'Start it with `--role both`.', 'operator', false, refused),
   CANCELLED: entry('The migration was cancelled; the VM runs at the source.', 'Nothing to do.', 'operator', true, cancelled),
   CANCEL_TOO_LATE: entry('The VM was already handed over.', 'Nothing to do: it runs at the destination.', 'operator', false, failed),

@@ -38,6 +38,7 @@ export const channelFormSchema = z.enum(CHANNEL_FORMS);
 export type ChannelForm = z.infer<typeof channelFormSchema>;
 
 export const CHANNELS_MAX = 16;
+export const PRIORITY_MAX = 9;
 
 /**
  * What happens when the time is over: the guest runs on at the source, or it is stopped and the rest
@@ -70,6 +71,8 @@ export const migrateOptionsSchema = z.strictObject({
   autoConverge: z.boolean().default(false),
   /** The VM is to run at the destination after this time: neither later nor much sooner. */
   deadlineMs: durationMs.optional(),
+  /** Of those that wait at the source the higher goes first; its weight in shares of a bandwidth. */
+  priority: z.number().int().min(0).max(PRIORITY_MAX).default(5),
   channels: z.number().int().min(1).max(CHANNELS_MAX).default(1),
   suite: suiteSchema.optional(),
   form: channelFormSchema.optional(),

@@ -62,6 +62,8 @@ export const migrationRecordSchema = z.strictObject({
   deletion: z
     .strictObject({ facts: deletionSchema, statement: bytes, signature: bytes })
     .optional(),
+  /** The try that followed this one, which the destination had no place for. */
+  next: migrationIdSchema.optional(),
   /** The result as told to the operator (shape: migration/report.ts). */
   result: z.unknown().optional(),
 });

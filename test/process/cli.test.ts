@@ -37,6 +37,7 @@ const RESULT = {
   engine: 'native',
   channels: 2,
   memoryBytes: 16 * 2 ** 20,
+  queuedMs: Number,
   totalMs: Number,
   downtimeMs: Number,
   stoppedBy: 'downtime-limit',
@@ -131,7 +132,7 @@ void test('migrate, status, watch, history: the same story in three forms', asyn
   const a = (words: string) => migctl(cluster, `--state-dir state/host-a ${words}`);
   t.match(await a('status'), { exit: 0, out: 'none under way\n' });
   t.match(await a('history'), { exit: 0, out: 'no migrations\n' });
-  t.match(await a('hosts'), { exit: 0, out: /^host-a \(this one\) +127\.0\.0\.1:\d+$/m });
+  t.match(await a('hosts'), { exit: 0, out: /^host-a \(this one\) +127\.0\.0\.1:\d+ +0 +0 +0$/m });
   t.match(jsonLines(await a('hosts --json'))[0], [{ name: 'host-a', self: true }, { self: false }]);
   for (const name of ['big', 'plain']) {
     t.equal((await a(`vm create ${name} --memory 16M --workload writer --rate 4MB`)).exit, 0);

@@ -232,8 +232,8 @@ export class Cluster {
       stateDir,
       memoryDir,
       attestation: { allow: ['software'] },
-      // Tests of broken connections want their end at once; those of what follows one say so.
-      limits: { reconnectMs: 0, ...limits },
+      // Tests of broken connections and full destinations want their end at once; others say so.
+      limits: { reconnectMs: 0, busyMs: 0, ...limits },
       ...more,
     };
     // JSON is YAML.

@@ -37,7 +37,17 @@ const whole = (directory: string) => ({
   engine: 'portable',
   attestation: { allow: ['software'] },
   dataPorts: { from: 7100, to: 7199 },
-  limits: { incomingMax: 2, memoryBytesMax: 1e9, peerSilenceMs: 5000, reconnectMs: 0 },
+  limits: {
+    incomingMax: 2,
+    outgoingMax: 3,
+    perPeerMax: 1,
+    queueMax: 9,
+    busyMs: 0,
+    bandwidthBps: 125e6,
+    memoryBytesMax: 1e9,
+    peerSilenceMs: 5000,
+    reconnectMs: 0,
+  },
   metrics: '127.0.0.1:7004',
   verify: true,
   sampleGuest: false,
@@ -76,7 +86,7 @@ void test('a configuration that is right', async (t) => {
   t.match(JSON.parse(short.out), {
     role: 'both',
     attestation: { allow: [] },
-    limits: { incomingMax: 8 },
+    limits: { incomingMax: 8, outgoingMax: 4, perPeerMax: 2, queueMax: 100, busyMs: 300_000 },
   });
 });
 

@@ -164,7 +164,9 @@ void test('starting, stopping, being asked how it is', async (t) => {
     for (const line of [
       'migd_migrations_total{outcome="completed",code=""} 1',
       'migd_migrations_total{outcome="failed",code="TIMEOUT"} 1',
-      'migd_migrations_active 0',
+      'migd_migrations_active{direction="outgoing"} 0',
+      'migd_migrations_active{direction="incoming"} 0',
+      'migd_migrations_queued 0',
       'migd_migration_duration_seconds_count 2',
       'migd_migration_downtime_seconds_count 1',
       'migd_vms{state="active"} 1',

@@ -16,6 +16,9 @@ export const hostsCommand = (cli: Argv<Common>): Argv<Common> =>
           {
             NAME: ({ name, self }) => (self ? `${name} (this one)` : name),
             ADDRESS: ({ address }) => address,
+            LEAVING: ({ leaving }) => String(leaving),
+            QUEUED: ({ queued }) => String(queued),
+            COMING: ({ coming }) => String(coming),
           },
           'none',
         ),

@@ -8,6 +8,7 @@ import {
   CHANNEL_FORMS,
   CHANNELS_MAX,
   ON_TIMEOUT,
+  PRIORITY_MAX,
 } from '../../protocol/options.ts';
 import type { ApiClient, Asked } from '../api-client.ts';
 import { print, withDaemon, type Common } from '../options.ts';
@@ -33,6 +34,11 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('max-bandwidth', {
       type: 'string',
       describe: 'such as 10Gbit or 500MB',
+    })
+    .option('priority', {
+      type: 'number',
+      default: 5,
+      describe: `0 to ${PRIORITY_MAX}: of those that wait at the source the higher goes first`,
     })
     .option('timeout', {
       type: 'string',
@@ -86,6 +92,7 @@ export const migrateCommand = (cli: Argv<Common>): Argv<Common> =>
         onTimeout: argv.onTimeout,
         ...(deadline === undefined ? {} : { deadlineMs: parseDuration(deadline) }),
         ...(autoConverge === undefined ? {} : { autoConverge }),
+        priority: argv.priority,
         channels: argv.channels,
         ...(argv.suite === undefined ? {} : { suite: argv.suite }),
         ...(argv.form === undefined ? {} : { form: argv.form }),
@@ -183,8 +190,10 @@ class Interrupt {
   }
 
   hear(event: MigrationEvent): void {
-    if (event.event !== 'started') return;
+    if (event.event !== 'started' && event.event !== 'queued') return;
+    const isNew = this.migrationId === undefined;
     this.migrationId = event.migrationId;
+    if (!isNew) return;
     if (this.#asked) this.#send(event.migrationId);
   }
 

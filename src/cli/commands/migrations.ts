@@ -66,6 +66,12 @@ export const migrationCommands = (cli: Argv<Common>): Argv<Common> =>
       },
     );
 
+function stateOf(row: MigrationView | PastMigration): string {
+  if (row.outcome !== null) return row.outcome;
+  if (!('phase' in row)) return row.state;
+  return row.place === null ? row.phase : `${row.phase} (${row.place})`;
+}
+
 const listed =
   (nothing: string) =>
   (rows: readonly (MigrationView | PastMigration)[]): string =>
@@ -77,7 +83,7 @@ const listed =
         FROM: ({ from }) => from,
         TO: ({ to }) => to,
         STARTED: ({ startedAtMs }) => new Date(startedAtMs).toISOString(),
-        STATE: (row) => row.outcome ?? ('phase' in row ? row.phase : row.state),
+        STATE: stateOf,
         CODE: ({ code }) => code ?? '',
       },
       nothing,

@@ -13,6 +13,11 @@ export class Lines {
   /** Nothing when the event adds nothing to what was said. */
   of(event: MigrationEvent): string | undefined {
     switch (event.event) {
+      case 'queued':
+        return [
+          `${event.migrationId}: ${event.vm} waits for its turn, place ${event.place}`,
+          ...(event.code === null ? [] : [`${event.code} (${event.detail})`]),
+        ].join(': ');
       case 'started':
         return `${event.migrationId}: ${event.vm} from ${event.from} to ${event.to}`;
       case 'phase':

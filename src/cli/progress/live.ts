@@ -37,8 +37,11 @@ export const NOTHING_SHOWN: Shown = {
 
 export function after(shown: Shown, event: MigrationEvent): Shown {
   switch (event.event) {
-    case 'started':
-      return { ...shown, title: `${event.vm}: ${event.from} → ${event.to}` };
+    case 'queued':
+    case 'started': {
+      const phase = event.event === 'queued' ? `queued, place ${event.place}` : 'session';
+      return { ...shown, title: `${event.vm}: ${event.from} → ${event.to}`, phase };
+    }
     case 'phase':
       return { ...shown, phase: event.phase };
     case 'round':

@@ -22,6 +22,9 @@ function success(result: MigrationResult): readonly string[] {
   return [
     `completed: ${vm} runs at ${to} (migration ${result.migrationId})`,
     `  total ${formatDuration(result.totalMs)}: session ${formatDuration(result.setupMs)}, attestation ${formatDuration(result.attestMs)}, transfer ${formatDuration(result.transferMs)}, handover and deletion ${formatDuration(result.handoverMs)}`,
+    ...(result.queuedMs < QUEUED_MS_TOLD
+      ? []
+      : [`  waited ${formatDuration(result.queuedMs)} for its turn`]),
     `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}${STOPPED[result.stoppedBy ?? 'downtime-limit']}`,
     ...converged(result),
     `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
@@ -59,6 +62,8 @@ function converged({ throttle, deadline }: MigrationResult): readonly string[] {
         ]),
   ];
 }
+/** What passes before a migration that need not wait begins is not worth a line. */
+const QUEUED_MS_TOLD = 10;
 
 const times = (count: number): string => (count === 1 ? 'once' : `${count} times`);
 

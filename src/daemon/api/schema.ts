@@ -112,7 +112,8 @@ export interface VmView {
   readonly name: string;
   readonly vmId: string;
   readonly host: string;
-  readonly state: 'running' | 'paused' | 'migrating' | 'incoming' | 'in-doubt' | 'gone' | 'lost';
+  readonly state:
+    'running' | 'paused' | 'queued' | 'migrating' | 'incoming' | 'in-doubt' | 'gone' | 'lost';
   readonly epoch: number;
   readonly driver: string;
   readonly memoryBytes: number;
@@ -133,6 +134,10 @@ export interface HostView {
   readonly name: string;
   readonly address: string;
   readonly self: boolean;
+  /** Migrations from here to it, requests that wait to go there, and migrations from it; of this one: all. */
+  readonly leaving: number;
+  readonly queued: number;
+  readonly coming: number;
 }
 
 /** A row of `status`. */
@@ -142,7 +147,10 @@ export interface MigrationView {
   readonly from: string;
   readonly to: string;
   readonly direction: 'outgoing' | 'incoming';
+  /** `queued`: it waits for its turn. */
   readonly phase: string;
+  /** Among those that wait here, from 1. */
+  readonly place: number | null;
   readonly round: number;
   readonly startedAtMs: number;
   readonly outcome: string | null;

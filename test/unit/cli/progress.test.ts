@@ -16,6 +16,28 @@ const started: MigrationEvent = {
   memoryBytes: 2 ** 28,
 };
 
+const queued: MigrationEvent = {
+  event: 'queued',
+  migrationId,
+  vm: 'vm1',
+  from: 'host-a',
+  to: 'host-b',
+  priority: 5,
+  place: 3,
+  code: null,
+  detail: '',
+};
+
+void test('one that waits says where, and for whom', async (t) => {
+  const lines = new Lines();
+  t.equal(lines.of(queued), `${migrationId}: vm1 waits for its turn, place 3`);
+  const sentBack = { ...queued, place: 1, code: 'DEST_BUSY', detail: '8 incoming' } as const;
+  t.match(lines.of(sentBack), /place 1: DEST_BUSY \(8 incoming\)$/);
+  const waiting = after(NOTHING_SHOWN, queued);
+  t.match(drawn(waiting)[0], 'vm1: host-a → host-b  queued, place 3');
+  t.match(drawn(after(waiting, started))[0], '  session, round 0');
+});
+
 const progress = (round: number, sentBytes: number, remainingBytes: number): MigrationEvent => ({
   event: 'progress',
   migrationId,

@@ -20,6 +20,7 @@ const COMPLETED: MigrationResult = {
   engine: 'native',
   channels: 2,
   memoryBytes: 2 ** 28,
+  queuedMs: 0,
   totalMs: 1234,
   downtimeMs: 21.4,
   stoppedBy: 'downtime-limit',
@@ -75,6 +76,7 @@ void test('a completed migration', async (t) => {
     vtpm: { moved: false, deletedAtSource: false, deletionCertificate: null },
   });
   t.match(plain, '  downtime unknown\n');
+  t.match(summary({ ...COMPLETED, queuedMs: 3400 }), '\n  waited 3.4 s for its turn\n');
   t.match(plain, /\n {2}no vTPM$/, 'what was not verified is not said to be');
 });
 

@@ -1,6 +1,8 @@
 /** The configuration: what stands when nothing is said, and who overrides whom. */
+import { writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
+import { OUTGOING_BPS_MIN } from '../../../src/base/limits.ts';
 import { resolveConfig } from '../../../src/daemon/config.ts';
 
 const HOST = {
@@ -55,6 +57,26 @@ void test('flags override the environment, which overrides the file', async (t) 
     name: 'beta',
     stateDir: path.resolve('three'),
   });
+});
+
+void test('a bandwidth is enough for all that may share it', (t) => {
+  const dir = t.testdir();
+  const file = path.join(dir, 'host.yaml');
+  const leastBps = 4 * OUTGOING_BPS_MIN;
+  for (const [bandwidthBps, isEnough] of [
+    [leastBps, true],
+    [leastBps - 1, false],
+  ] as const) {
+    writeFileSync(file, JSON.stringify({ ...HOST, limits: { outgoingMax: 4, bandwidthBps } }));
+    if (isEnough) t.match(resolveConfig({}, {}, file).limits, { bandwidthBps });
+    else {
+      t.throws(() => resolveConfig({}, {}, file), {
+        code: 'CONFIG_INVALID',
+        detail: /limits\.bandwidthBps: expected at least \d+ for each of outgoingMax/,
+      });
+    }
+  }
+  t.end();
 });
 
 void test('what is wrong or unknown is named with what was expected', async (t) => {
