@@ -57,8 +57,7 @@ export class Departure {
   readonly #ids: string[] = [];
   readonly #result = Promise.withResolvers<MigrationResult>();
   readonly #guestGone = (): void => this.#end('GUEST_FAILED', 'its process is gone');
-  /** Its operator, or the end of the daemon, wants no further try. */
-  isAskedToEnd = false;
+  #isAskedToEnd = false;
   #stage: Stage = { kind: 'waiting' };
   #shareBps: number | undefined;
   /** Of the try before, if there was one: nothing of it touches the VM any more. */
@@ -98,6 +97,11 @@ export class Departure {
 
   get isWaiting(): boolean {
     return this.#stage.kind === 'waiting';
+  }
+
+  /** Its operator, or the end of the daemon, wants no further try. */
+  get isAskedToEnd(): boolean {
+    return this.#isAskedToEnd;
   }
 
   /** Its migration, while one is under way. */
@@ -177,7 +181,7 @@ export class Departure {
 
   /** Asks for its end; what comes of it is told by the result. */
   cancel(code: Code): void {
-    this.isAskedToEnd = true;
+    this.#isAskedToEnd = true;
     if (this.#stage.kind === 'moving') this.#stage.migration.cancel(code);
     else this.#end(code, '');
   }
