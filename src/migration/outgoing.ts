@@ -128,7 +128,14 @@ export class OutgoingMigration {
     this.#telemetry = new Telemetry(
       ports.clock,
       emit,
-      { migrationId, vm: options.vm, from: ports.host, to: options.to, mode: options.mode },
+      {
+        migrationId,
+        vm: options.vm,
+        from: ports.host,
+        to: options.to,
+        mode: options.mode,
+        queuedMs: request.queuedMs,
+      },
       held.guest.memory.ramBytes,
       options.deadlineMs,
     );
@@ -426,7 +433,6 @@ export class OutgoingMigration {
       attestation,
       vtpmMoved: this.#vm.descriptor.vtpm !== null,
       verified: this.#request.options.verify,
-      queuedMs: this.#request.queuedMs,
       deletionCertificate: deletion === undefined ? null : this.#certificate(deletion),
     });
     const { to, verify: verified } = this.#request.options;

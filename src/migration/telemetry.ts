@@ -35,12 +35,22 @@ type Mark = 'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activat
 
 const NOTHING_LEFT = { dirtyPages: 0, deferredPages: 0 };
 
+interface Facts {
+  readonly migrationId: string;
+  readonly vm: string;
+  readonly from: string;
+  readonly to: string;
+  readonly mode: string;
+  /** From the request to the begin, in ms: what a deadline counts as well. */
+  readonly queuedMs: number;
+}
+
 export class Telemetry {
   readonly #clock: Clock;
   readonly #emit: (event: MigrationEvent) => void;
   readonly #deadlineMs: number | undefined;
   readonly #guestTime: GuestTime;
-  readonly #facts: { migrationId: string; vm: string; from: string; to: string; mode: string };
+  readonly #facts: Facts;
   readonly #marks = new Map<Mark, number>();
   readonly #rounds: RoundReport[] = [];
   #phase: Phase = 'session';
@@ -58,7 +68,7 @@ export class Telemetry {
   constructor(
     clock: Clock,
     emit: (event: MigrationEvent) => void,
-    facts: { migrationId: string; vm: string; from: string; to: string; mode: string },
+    facts: Facts,
     memoryBytes: number,
     deadlineMs: number | undefined,
   ) {
@@ -126,9 +136,9 @@ export class Telemetry {
     this.#sentPages = 0;
   }
 
-  /** Time since the migration began, in ms. */
+  /** Time since the request, in ms. */
   get elapsedMs(): number {
-    return this.#clock.now() - (this.#marks.get('started') ?? 0);
+    return this.#facts.queuedMs + this.#clock.now() - (this.#marks.get('started') ?? 0);
   }
 
   /** Of the current round, as far as was told. */
@@ -240,7 +250,9 @@ export class Telemetry {
   get #deadline(): MigrationResult['deadline'] {
     const askedMs = this.#deadlineMs;
     if (askedMs === undefined) return null;
-    return { askedMs, metMs: this.between('started', 'activated'), feasible: this.#isFeasible };
+    const movedMs = this.between('started', 'activated');
+    const metMs = movedMs === null ? null : this.#facts.queuedMs + movedMs;
+    return { askedMs, metMs, feasible: this.#isFeasible };
   }
 
   result(
@@ -254,14 +266,13 @@ export class Telemetry {
       readonly vtpmMoved: boolean;
       /** Whether both digests of the memory were compared. */
       readonly verified: boolean;
-      readonly queuedMs: number;
       readonly deletionCertificate: DeletionCertificateView | null;
     },
   ): MigrationResult {
     const totalMs = this.between('started', 'ended') ?? 0;
     const transferMs = this.between('offering', 'final') ?? 0;
     const completed = ended.outcome === 'completed';
-    const { migrationId, vm, from, to, mode } = this.#facts;
+    const { migrationId, vm, from, to, mode, queuedMs } = this.#facts;
     return {
       event: 'result',
       migrationId,
@@ -277,7 +288,7 @@ export class Telemetry {
       engine: more.engine,
       channels: more.channels,
       memoryBytes: this.#memoryBytes,
-      queuedMs: more.queuedMs,
+      queuedMs,
       totalMs,
       downtimeMs: this.between('paused', 'activated'),
       stoppedBy: this.#stoppedBy,

