@@ -144,9 +144,10 @@ export class Host {
   }
 
   /** Throws DEADLINE_INFEASIBLE when one copy of the memory, within the limits asked for, takes longer. */
-  #checkDeadline({ to, deadlineMs, maxBandwidthBps }: MigrateOptions, memoryBytes: number): void {
+  #checkDeadline(options: MigrateOptions, memoryBytes: number): void {
+    const { to, deadlineMs, maxBandwidthBps, channels } = options;
     if (deadlineMs === undefined) return;
-    const terms = { deadlineMs, maxBandwidthBps, handoverMs: this.#costs.expected(to) };
+    const terms = { deadlineMs, maxBandwidthBps, channels, handoverMs: this.#costs.expected(to) };
     if (!isInfeasible(terms, memoryBytes)) return;
     const detail = `${memoryBytes} bytes in ${deadlineMs} ms, at ${maxBandwidthBps} bytes a second`;
     throw new MigError('DEADLINE_INFEASIBLE', detail);

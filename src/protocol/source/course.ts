@@ -60,10 +60,10 @@ export const costOf = (plan: Plan, { bandwidthBps }: Course): Cost => ({
 });
 
 /** Null without a deadline. */
-export const termsOf = ({ options, handoverMs }: Plan): Terms | null =>
-  options.deadlineMs === undefined
-    ? null
-    : { deadlineMs: options.deadlineMs, handoverMs, maxBandwidthBps: options.maxBandwidthBps };
+export function termsOf({ options, handoverMs }: Plan): Terms | null {
+  const { deadlineMs, maxBandwidthBps, channels } = options;
+  return deadlineMs === undefined ? null : { deadlineMs, handoverMs, maxBandwidthBps, channels };
+}
 
 /** What a round that arrived has shown. */
 export function learned(course: Course, sent: RoundSent, collected: DirtyCollected): Course {

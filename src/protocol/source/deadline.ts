@@ -11,6 +11,7 @@
  * is its downtime. Pages count whole: a round whose pages turn out to be zero, or to compress, is over
  * early, and the next one has more time. A link that turns out to be too slow is told of at once.
  */
+import { BATCH_DATA_BYTES_MAX } from '../../base/limits.ts';
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
 
 /** What is asked for, and under which limit. */
@@ -20,6 +21,8 @@ export interface Terms {
   readonly handoverMs: number;
   /** The operator's limit of the bandwidth, if any. */
   readonly maxBandwidthBps: number | undefined;
+  /** Each sends a record at a time. */
+  readonly channels: number;
 }
 
 /** How the round under way is paced, and what comes of the deadline as far as is known. */
@@ -73,16 +76,16 @@ const SLACK_SHARE = 0.01;
 const LATE_SHARE = 0.05;
 /** No slower than this: then rather a rest. */
 const PACE_BPS_MIN = MiB;
-/** A round that has less to send gets no slower. */
-const ENDING_BYTES = MiB;
+/** A round that has fewer records to send, on each channel, gets no slower. */
+const ENDING_RECORDS = 2;
 /** A pace that would change by less stays. */
 const STEADY_SHARE = 0.05;
 /** The link is the limit when less than this of the pace gets through, */
 const SATURATED_SHARE = 0.8;
-/** measured over this part of the time, at most over this long, and over so much: records are large; */
+/** measured over this part of the time, at most over this long, and over so many records a channel; */
 const SAMPLE_SHARE = 0.02;
 const SAMPLE_MS_MAX = 500;
-const SAMPLE_BYTES = 2 * MiB;
+const SAMPLE_RECORDS = 8;
 /** so much is believed of one such measurement: it may be a dip. */
 const BELIEVED = 1 / 4;
 const SAFETY = 2;
@@ -106,7 +109,9 @@ export function firstRound(
 /** The round after one that left what `standing` says. */
 export function nextRound(terms: Terms, before: Pacing, standing: Standing): Plan {
   const { elapsedMs, owedPages, dirtyBps, bandwidthBps, downtimeMs } = standing;
-  const known = { ...before, dirtyBps, bandwidthBps };
+  // Where the link was the limit, what the round measured is what it carries.
+  const linkBps = before.linkBps === null ? null : bandwidthBps;
+  const known = { ...before, dirtyBps, bandwidthBps, linkBps };
   const judged = judge(terms, known, { elapsedMs, owedPages, afterwardsMs: downtimeMs });
   const spareMs = spareOf(terms, standing);
   const willBeOwed = owedPages * PAGE_BYTES + (dirtyBps * spareMs) / 1000;
@@ -138,7 +143,8 @@ export function midRound(
   const paceBps = Math.max(bpsFor(owedPages * PAGE_BYTES, leftMs), PACE_BPS_MIN);
   const isSteady = Math.abs(paceBps - before.paceBps) < STEADY_SHARE * before.paceBps;
   // The last records of a round count as sent while they wait for their turn.
-  const isEnding = paceBps < before.paceBps && owedPages * PAGE_BYTES < ENDING_BYTES;
+  const isEnding =
+    paceBps < before.paceBps && owedPages * PAGE_BYTES < recordsOf(terms, ENDING_RECORDS);
   return isSteady || isEnding ? judged : { ...judged, paceBps };
 }
 
@@ -148,7 +154,7 @@ function measure(terms: Terms, before: Pacing, point: RoundPoint): Pacing {
   const forMs = point.elapsedMs - sample.elapsedMs;
   const limitBps = Math.min(paceBps ?? Infinity, terms.maxBandwidthBps ?? Infinity);
   const sampleMs = Math.min(terms.deadlineMs * SAMPLE_SHARE, SAMPLE_MS_MAX);
-  if (forMs < Math.max(sampleMs, msFor(SAMPLE_BYTES, limitBps))) return before;
+  if (forMs < Math.max(sampleMs, msFor(recordsOf(terms, SAMPLE_RECORDS), limitBps))) return before;
   const sentBps = bpsFor(point.bytesSent - sample.bytesSent, forMs);
   if (sentBps >= SATURATED_SHARE * limitBps) return { ...before, sample: point, linkBps: null };
   const pageBps = bpsFor((point.pages - sample.pages) * PAGE_BYTES, forMs);
@@ -220,6 +226,10 @@ const spareOf = (
   { deadlineMs }: Terms,
   { elapsedMs, downtimeMs }: Pick<Standing, 'elapsedMs' | 'downtimeMs'>,
 ): number => deadlineMs - elapsedMs - downtimeMs;
+
+/** Page data of so many records on every channel, in bytes. */
+const recordsOf = ({ channels }: Terms, records: number): number =>
+  records * channels * BATCH_DATA_BYTES_MAX;
 
 const slackOf = ({ deadlineMs }: Terms): number => deadlineMs * SLACK_SHARE;
 

@@ -95,7 +95,7 @@ void test('a guest that writes faster than may be sent has no end in sight', asy
 });
 
 void test('not even one copy of the memory fits into the time', async (t) => {
-  const terms = { deadlineMs: 1010, handoverMs: 10, maxBandwidthBps: 100 * MiB };
+  const terms = { deadlineMs: 1010, handoverMs: 10, maxBandwidthBps: 100 * MiB, channels: 1 };
   t.equal(isInfeasible(terms, 100 * MiB), false);
   t.equal(isInfeasible(terms, 100 * MiB + 4096), true);
   t.equal(isInfeasible({ ...terms, maxBandwidthBps: undefined }, 2 ** 50), false, 'who knows');
