@@ -50,6 +50,7 @@ const whole = (directory: string) => ({
   },
   metrics: '127.0.0.1:7004',
   verify: true,
+  autoConverge: true,
   sampleGuest: false,
   logLevel: 'info',
   pretty: false,
