@@ -7,6 +7,8 @@ import { ALL_SUITE_NAMES } from '../../src/protocol/options.ts';
 import { Cluster, freePort, smallGuest } from './cluster.ts';
 import { answerOf, cancel, isClean, runsOn, slowly, survives, type Attempt } from './refusal.ts';
 
+/** tcpmux (RFC 1078): a port that is free a moment ago may be another daemon's now. */
+const NOBODY = '127.0.0.1:1';
 const SILENCE_MS = 2_000;
 
 /** Accepts connections and says nothing, as a host whose daemon hangs. */
@@ -47,7 +49,7 @@ void test('a destination that does not take it', async (t) => {
       'host-sender': { config: { role: 'source' } },
       'host-strict': { config: { attestation: { allow: [] } } },
     },
-    { 'host-mute': mute.address, 'host-down': `127.0.0.1:${await freePort()}` },
+    { 'host-mute': mute.address, 'host-down': NOBODY },
   );
   const { a, b } = cluster;
   const refused = (name: string, attempt: Attempt) =>
