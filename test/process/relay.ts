@@ -38,6 +38,15 @@ class Flow {
   }
 }
 
+/**
+ * Breaks a connection with RST. A socket whose end is under way is only closed: libuv refuses to reset
+ * it (uv_tcp_close_reset), and its handle would keep the process from ending.
+ */
+function reset(socket: Socket): void {
+  if (socket.writableEnded && !socket.writableFinished) socket.destroy();
+  else socket.resetAndDestroy();
+}
+
 export class Relay {
   readonly #server: Server;
   readonly #to: Address;
@@ -102,7 +111,7 @@ export class Relay {
 
   /** Breaks every connection; new ones are let through. */
   cut(): void {
-    for (const socket of this.#sockets) socket.resetAndDestroy();
+    for (const socket of this.#sockets) reset(socket);
   }
 
   /** Ends every connection in order, both ways, as TCP; what still comes is lost. */
@@ -144,7 +153,7 @@ export class Relay {
       });
     });
     from.on('end', () => to.end());
-    from.on('error', () => to.resetAndDestroy());
+    from.on('error', () => reset(to));
     from.on('close', () => {
       this.#sockets.delete(from);
       to.destroySoon();
