@@ -90,6 +90,8 @@ export const RECORDS_PER_KEY_MAX = 2 ** 32;
 export const BATCH_DATA_BYTES_MAX = 512 * 1024;
 /** Runs in one `pages` record: every second page zero, and as many zero runs again. */
 export const BATCH_RUNS_MAX = 256;
+/** Pages that one `demand` record may ask for: a guest waits for one page a thread. */
+export const DEMAND_PAGES_MAX = 64;
 /** Pages that one record may stand for: bounds the work that a small record of zero runs causes. */
 export const BATCH_PAGES_MAX = 64 * 1024;
 /** Plaintext of a record that we accept. */

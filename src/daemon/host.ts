@@ -43,11 +43,15 @@ export interface HostParts {
   readonly inventory: Inventory;
   readonly threads: Threads;
   readonly engine: Engine;
+  /** Whether a guest can run here while its memory comes. */
+  readonly postCopies: boolean;
   readonly identity: () => HostIdentity;
   readonly appraiser: () => Appraiser;
   /** Told how each handover was settled. */
   readonly doubted: (record: MigrationRecord, cause: Cause) => void;
   readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
+  /** Told of why pages that were left at the source do not come. */
+  readonly interrupted: (record: MigrationRecord, failure: MigError) => void;
 }
 
 export class Host {
@@ -74,6 +78,8 @@ export class Host {
       silenceMs: config.limits.peerSilenceMs,
       doubted: parts.doubted,
       settled: parts.settled,
+      reopen: () => Promise.reject(new MigError('PEER_CLOSED')),
+      interrupted: parts.interrupted,
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
     this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
@@ -155,7 +161,7 @@ export class Host {
 
   /** Another host connected to migrate to us. Throws when it is not to be listened to. */
   receive(channel: ControlChannel): IncomingMigration {
-    const { config, clock, random, store, inventory, threads, engine } = this.#parts;
+    const { config, clock, random, store, inventory, threads, engine, postCopies } = this.#parts;
     const { identity, hostKey } = this.#parts.identity();
     const incoming = new IncomingMigration(
       {
@@ -165,6 +171,7 @@ export class Host {
         suites: config.suites,
         forms: config.forms,
         engine,
+        postCopies,
         channelsMax: CHANNELS_MAX,
         dataPorts: config.dataPorts,
         appraiser: this.#parts.appraiser(),

@@ -19,7 +19,7 @@ import { systemClock } from './clock.ts';
 import { readCommandLine } from './command-line.ts';
 import { resolveConfig, type Config } from './config.ts';
 import { keepSmall } from './footprint.ts';
-import { chooseEngine } from './engine.ts';
+import { canPostCopy, chooseEngine } from './engine.ts';
 import { Host, systemRandom } from './host.ts';
 import { readIdentity } from './identity.ts';
 import { listenTls } from './listener.ts';
@@ -66,10 +66,13 @@ async function run(config: Config): Promise<void> {
     inventory,
     threads,
     engine,
+    postCopies: canPostCopy(engine, config.memoryDir),
     identity: () => identity,
     appraiser: () => appraiser,
     doubted: ({ migrationId, vm }, cause) =>
       log.warn({ migration: migrationId, vm, ...cause }, 'a handover waits for the other host'),
+    interrupted: ({ migrationId, vm }, { code, detail }) =>
+      log.warn({ migration: migrationId, vm, code, detail }, 'pages of a VM do not come'),
     settled: ({ migrationId, vm }, { outcome, code, detail }) => {
       const level = code === 'TWO_LIVES' ? 'error' : 'info';
       log[level]({ migration: migrationId, vm, outcome, code, detail }, 'handover settled');

@@ -41,6 +41,8 @@ export interface GuestMemory {
   readonly ramPath: string;
   readonly ramBytes: number;
   readonly exchangePath: string;
+  /** A Unix socket: who connects is sent the trap of {@link Guest.trapAbsent}. */
+  readonly trapPath: string;
 }
 
 /**
@@ -99,7 +101,16 @@ export interface Guest {
   pause(): Promise<void>;
   /** As `pause`, for a migration. */
   hold(): Promise<void>;
+  /** As `hold`, whoever of it does not stand still yet: a vCPU that waits for a page stops behind it. */
+  halt(): Promise<void>;
   resume(): Promise<void>;
+  /**
+   * From now on whoever touches a page waits until it is said, by the trap, that its content is there.
+   * The trap outlives the daemon. May be asked again. Throws NATIVE_FAILED where the kernel has none.
+   */
+  trapAbsent(): Promise<void>;
+  /** Every page is there: opens the trap. Throws VM_STATE when one is absent by the exchange's bitmap. */
+  untrap(): Promise<void>;
   /** Percentage of its time that the guest is kept from running, 0 to 99. */
   throttle(percent: number): Promise<void>;
   /** While it stands still: device state ‖ vTPM state into the exchange's state area. */

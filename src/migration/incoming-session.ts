@@ -20,7 +20,9 @@ import type { Agreed } from '../protocol/session.ts';
 import type { Engine } from '../transport/connection.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import { Conversation } from './conversation.ts';
-import { openReceiver, type DataReceiver } from './data-plane/receiver.ts';
+import { openFaultHandler } from './data-plane/fault-channel.ts';
+import { openReceiver } from './data-plane/receiver.ts';
+import { ReceivingChannels } from './receiving-channels.ts';
 import { originAt, type Standing } from './standing.ts';
 
 /** What a migration needs of its host. */
@@ -31,6 +33,8 @@ export interface IncomingPorts {
   readonly suites: readonly SuiteName[];
   readonly forms: readonly ChannelForm[];
   readonly engine: Engine;
+  /** Whether a guest can run here while its memory comes. */
+  readonly postCopies: boolean;
   readonly channelsMax: number;
   readonly dataPorts: { readonly from: number; readonly to: number } | undefined;
   readonly appraiser: Appraiser;
@@ -88,16 +92,17 @@ export class IncomingSession {
   }
 
   /** Listens for the data channels, that go on from `standing`. */
-  openReceiver(
+  async openChannels(
     migrationId: string,
-    { suite, form, channels }: Agreed,
+    agreed: Agreed,
     memory: GuestMemory,
     standing: Standing | null,
-  ): Promise<DataReceiver> {
+  ): Promise<ReceivingChannels> {
+    const { suite, form, channels, postCopy } = agreed;
     const { identity, dataPorts, clock, threads, silenceMs, engine } = this.#ports;
     const { localAddress, peer } = this.conversation;
     if (this.#secret === undefined) throw new Error('no keys yet');
-    return openReceiver({
+    const options = {
       migrationId,
       address: localAddress,
       ports: dataPorts,
@@ -113,7 +118,20 @@ export class IncomingSession {
       threads,
       silenceMs,
       origin: originAt(standing),
-    });
+      postCopy,
+    };
+    const [receiver, faults] = await Promise.allSettled([
+      openReceiver(options),
+      postCopy ? openFaultHandler(options, channels) : undefined,
+    ]);
+    if (receiver.status === 'fulfilled' && faults.status === 'fulfilled') {
+      return new ReceivingChannels(receiver.value, faults.value);
+    }
+    if (receiver.status === 'fulfilled') await receiver.value.close();
+    if (faults.status === 'fulfilled') await faults.value?.close();
+    throw receiver.status === 'rejected'
+      ? receiver.reason
+      : (faults as PromiseRejectedResult).reason;
   }
 
   wipe(): void {

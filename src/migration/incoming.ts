@@ -29,7 +29,9 @@ import type { MigrationRecord } from '../store/records.ts';
 import type { ControlChannel } from '../transport/control.ts';
 import type { Admitted, Asking } from './admission.ts';
 import type { Conversation } from './conversation.ts';
+import { countAbsent } from './data-plane/exchange-mapping.ts';
 import type { DataReceiver } from './data-plane/receiver.ts';
+import type { ReceivingChannels } from './receiving-channels.ts';
 import {
   checkSameOffer,
   standingAfter,
@@ -66,7 +68,7 @@ export class IncomingMigration implements Resumable {
   };
   #record: MigrationRecord | undefined;
   #admitted: Admitted | undefined;
-  #receiver: DataReceiver | undefined;
+  #channels: ReceivingChannels | undefined;
   #isAbandoning = false;
   #offer: Offer | undefined;
   /** Whether this session follows one that broke, and where it began. */
@@ -160,7 +162,8 @@ export class IncomingMigration implements Resumable {
   }
 
   #plan(): Plan {
-    const { host, suites, forms, channelsMax, appraiser, random, reconnectMs } = this.#ports;
+    const { host, suites, forms, channelsMax, appraiser, random, reconnectMs, postCopies } =
+      this.#ports;
     const { peer } = this.#conversation;
     return {
       host,
@@ -170,6 +173,7 @@ export class IncomingMigration implements Resumable {
       encodings: ENCODINGS,
       channelsMax,
       formats: appraiser.allowed,
+      postCopies,
       resumes: reconnectMs > 0,
       nonce: random.bytes(32),
       policyDigest: appraiser.policyDigest,
@@ -248,8 +252,13 @@ export class IncomingMigration implements Resumable {
   }
 
   #plane(): DataReceiver {
-    if (this.#receiver === undefined) throw new Error('no data channels yet');
-    return this.#receiver;
+    if (this.#channels === undefined) throw new Error('no data channels yet');
+    return this.#channels.receiver;
+  }
+
+  #agreesPostCopy(): boolean {
+    const { state } = this.#runner;
+    return 'agreed' in state && state.agreed.postCopy;
   }
 
   #reserved(): Admitted {
@@ -292,25 +301,25 @@ export class IncomingMigration implements Resumable {
         this.#record = record;
         this.#adopt(await this.#ports.admission.admit(offer, this.#asking()));
       }
-      const receiver = await this.#session.openReceiver(
+      const channels = await this.#session.openChannels(
         record.migrationId,
         agreed,
         held?.memory ?? this.#guest().memory,
         this.#standing,
       );
-      this.#receiver = receiver;
+      this.#channels = channels;
       if (held !== undefined) {
         if (this.#isAbandoning) throw new MigError('PEER_CLOSED', 'before it went on');
         this.#adopt(held.takeOver(this.#asking()));
         this.#record = record;
       }
-      void receiver.failed.then(({ code, detail }) =>
+      void channels.failed.then(({ code, detail }) =>
         this.#runner.dispatch({ kind: 'failed', code, detail }),
       );
       return {
         kind: 'admitted',
         reservation: this.#reserved().reservation,
-        ports: receiver.ports,
+        ports: channels.ports,
         resume: this.#standing?.point ?? null,
       };
     } catch (thrown) {
@@ -346,6 +355,7 @@ export class IncomingMigration implements Resumable {
     try {
       const { migrationId } = this.#opened();
       const extents = await this.#plane().reckon(round);
+      await this.#channels?.close();
       const standing = standingAfter(migrationId, this.#standing, round, extents);
       const takeOver = (asking: Asking) => this.#passOn(asking);
       this.#held.resolve({ memory: this.#guest().memory, standing, takeOver });
@@ -376,7 +386,8 @@ export class IncomingMigration implements Resumable {
   async #awaitFinal(wanted: boolean): Promise<Event> {
     const { stateBytes, transcriptDigest } = await this.#plane().finalReceived();
     const memoryDigest = wanted ? await this.#plane().digestMemory() : new Uint8Array(0);
-    return { kind: 'finalReceived', stateBytes, transcriptDigest, memoryDigest };
+    const absentPages = this.#agreesPostCopy() ? countAbsent(this.#guest().memory) : 0;
+    return { kind: 'finalReceived', stateBytes, transcriptDigest, memoryDigest, absentPages };
   }
 
   /** Its failure is an event of its own: nothing else may be taken for it. */
@@ -414,9 +425,11 @@ export class IncomingMigration implements Resumable {
   async #handOver(): Promise<void> {
     const { migrationId, vm } = this.#opened();
     const release = () => this.#admitted?.release();
+    const leavesPages = this.#ports.store.migration(migrationId)?.handover?.leavesPages === true;
     const handover = this.#ports.handovers.beginDestination(migrationId, {
       link: this.#conversation,
       started: release,
+      pulling: leavesPages ? this.#channels?.take() : undefined,
     });
     void handover.settled.then(release);
     this.#quit();
@@ -425,7 +438,7 @@ export class IncomingMigration implements Resumable {
       handover.settled,
       handover.unanswered.then((): undefined => undefined),
     ]);
-    await this.#receiver?.close();
+    await this.#channels?.close();
     this.#finished.resolve({ migrationId, vm, ...endOf(handover, settled) });
   }
 
@@ -448,9 +461,9 @@ export class IncomingMigration implements Resumable {
   async #clear(code: Code, detail: string): Promise<Event> {
     const underWay = this.#runner.underWay();
     this.#session.wipe();
-    await this.#receiver?.close();
+    await this.#channels?.close();
     await underWay;
-    await this.#receiver?.close();
+    await this.#channels?.close();
     await this.#admitted?.discard();
     if (this.#record !== undefined) {
       await recordGivenUp(this.#ports, this.#record, code, detail);
@@ -475,7 +488,7 @@ export class IncomingMigration implements Resumable {
   }
 
   async #finish(result: IncomingResult): Promise<void> {
-    await this.#receiver?.close();
+    await this.#channels?.close();
     if (!this.#isAbandoning) this.#admitted?.release();
     this.#conversation.close();
     this.#sessionEnded.resolve();

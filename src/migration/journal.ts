@@ -28,10 +28,16 @@ function turnsFrom({ vm, migration }: Entry, ...states: readonly VmRecord['state
   );
 }
 
-const handover = ({ subject: { vmId, epoch }, transcriptDigest, final }: Handover) => ({
+const handover = ({
+  subject: { vmId, epoch },
+  transcriptDigest,
+  leavesPages,
+  final,
+}: Handover) => ({
   vmId,
   epoch,
   transcriptDigest,
+  ...(leavesPages ? { leavesPages } : {}),
   ...(final === undefined ? {} : { final }),
 });
 

@@ -131,6 +131,7 @@ export class OutgoingSession {
       identity: this.credentials.identity,
       suite: agreed.suite,
       form: agreed.form,
+      postCopy: agreed.postCopy,
       engine,
       secret: this.#secret,
       clock,

@@ -9,7 +9,6 @@ import type { Guest } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
-import type { StopReason } from '../protocol/source/convergence.ts';
 import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
 import { BandwidthLimit } from './bandwidth-limit.ts';
 import type { Extent, RoundPages } from './data-plane/messages.ts';
@@ -20,17 +19,53 @@ import {
   type Progress,
   type SenderOptions,
 } from './data-plane/sender.ts';
+import { allAbsent } from './data-plane/exchange-mapping.ts';
+import { openFaultServer, type FaultServerChannel } from './data-plane/fault-channel.ts';
 import { keepUnacknowledged } from './data-plane/unacknowledged.ts';
+import type { ServingChannels } from './paging/page-service.ts';
 import { originAt, standingAt, type Standing } from './standing.ts';
 import type { Telemetry } from './telemetry.ts';
 
 /** Of one session: what a transfer adds to the channels itself is left out. */
-export interface ChannelOptions extends Omit<SenderOptions, 'memory' | 'origin' | 'onProgress'> {
+export interface ChannelOptions extends Omit<SenderOptions, 'memory' | 'origin' | 'onProgress' | 'postCopy'> {
+  /** Whether the last of `peer.ports` is to ask for pages on, that may be left. */
+  readonly postCopy: boolean;
   /** Aborted when the session ends. */
   readonly signal: AbortSignal;
   /** Hears of a channel that breaks after all have joined. */
   readonly failed: (failure: MigError) => void;
 }
+
+/** Channels of one session, with one for faults where pages may be left. */
+interface OpenChannels {
+  readonly sender: DataSender;
+  readonly faults: FaultServerChannel | undefined;
+  readonly failed: Promise<MigError>;
+}
+
+/** Opens all; rejects as `openSender`, and nothing is left open then. */
+async function openChannels(options: SenderOptions): Promise<OpenChannels> {
+  const { peer, postCopy = false } = options;
+  const channels = peer.ports.length - (postCopy ? 1 : 0);
+  const [sender, faults] = await Promise.allSettled([
+    openSender({ ...options, peer: { ...peer, ports: peer.ports.slice(0, channels) } }),
+    postCopy ? openFaultServer(options, channels, peer.ports[channels] ?? 0) : undefined,
+  ]);
+  if (sender.status === 'fulfilled' && faults.status === 'fulfilled') {
+    const failed = Promise.race([
+      sender.value.failed,
+      ...(faults.value === undefined ? [] : [faults.value.failed]),
+    ]);
+    return { sender: sender.value, faults: faults.value, failed };
+  }
+  if (sender.status === 'fulfilled') await sender.value.close();
+  if (faults.status === 'fulfilled') await faults.value?.close();
+  throw sender.status === 'rejected' ? sender.reason : (faults as PromiseRejectedResult).reason;
+}
+
+const closeChannels = async ({ sender, faults }: Omit<OpenChannels, 'failed'>): Promise<void> => {
+  await Promise.all([sender.close(), faults?.close()]);
+};
 
 /** Round 0 sends every page, a later one those in the bitmap. */
 const pagesOf = (round: number): RoundPages => (round === 0 ? 'all' : 'dirty');
@@ -48,7 +83,7 @@ export class OutgoingTransfer {
   readonly #progressed: (event: Event) => void;
   /** Of what it may send, whoever says so. */
   readonly limit = new BandwidthLimit();
-  #session: { readonly sender: DataSender; readonly options: ChannelOptions } | undefined;
+  #session: (OpenChannels & { readonly options: ChannelOptions }) | undefined;
   /** Pages owed to the destination: those of the bitmap, and those that the round leaves out. */
   #dirtyPages = 0;
   #deferred: DeferredPages;
@@ -82,8 +117,8 @@ export class OutgoingTransfer {
     const { migrationId, peer, signal, failed, ...rest } = options;
     await this.#goOnFrom(migrationId, resume);
     const round = resume === null ? 0 : resume.round + 1;
-    this.#sent = unsent(round, peer.ports.length);
-    const sender = await openSender({
+    this.#sent = unsent(round, peer.ports.length - (options.postCopy ? 1 : 0));
+    const channels = await openChannels({
       ...rest,
       migrationId,
       peer,
@@ -92,12 +127,12 @@ export class OutgoingTransfer {
       onProgress: (sent) => this.#progress(sent),
     });
     if (signal.aborted) {
-      await sender.close();
+      await closeChannels(channels);
       throw new MigError('CANCELLED');
     }
-    this.#session = { sender, options };
-    this.limit.applyTo(sender);
-    void sender.failed.then(failed);
+    this.#session = { ...channels, options };
+    this.limit.applyTo(channels.sender);
+    void channels.failed.then(failed);
     const { elapsedMs } = this.#telemetry;
     return { kind: 'channelsJoined', owedPages: this.#owedPages(round), elapsedMs };
   }
@@ -185,6 +220,7 @@ export class OutgoingTransfer {
   async breakOff(underWay: Promise<unknown>): Promise<void> {
     const { round } = this.#sent;
     const extents = await this.#session?.sender.reckon(round);
+    await this.#session?.faults?.close();
     this.#session = undefined;
     await underWay;
     // A collection that was under way has settled the round.
@@ -193,8 +229,14 @@ export class OutgoingTransfer {
     this.#telemetry.roundBroke(total(extents));
   }
 
-  async pauseGuest(why: StopReason): Promise<Event> {
+  async pauseGuest(effect: Extract<Effect, { kind: 'pauseGuest' }>): Promise<Event> {
+    const { round, why, leavesPages } = effect;
     this.#telemetry.stopped(why);
+    if (leavesPages && round === 0) {
+      const [, { stateBytes }] = await Promise.all([this.#guest.hold(), this.#guest.exportState()]);
+      allAbsent(this.#guest.memory);
+      return { kind: 'guestPaused', stateBytes };
+    }
     // Asked at once, done in this order: the guest stands still meanwhile.
     const [, { dirtyPages }, { stateBytes }] = await Promise.all([
       this.#guest.hold(),
@@ -207,9 +249,9 @@ export class OutgoingTransfer {
   }
 
   async sendFinal(effect: Extract<Effect, { kind: 'sendFinal' }>): Promise<Event> {
-    const { round, stateBytes } = effect;
-    this.#telemetry.roundStarted(round, this.#dirtyPages);
-    const final = await this.#plane().sendFinal(round, { stateBytes });
+    const { round, stateBytes, leavesPages } = effect;
+    this.#telemetry.roundStarted(round, leavesPages ? 0 : this.#dirtyPages);
+    const final = await this.#plane().sendFinal(round, { stateBytes, leavesPages });
     const memoryDigest = this.#options.verify
       ? await this.#plane().digestMemory()
       : new Uint8Array(0);
@@ -220,7 +262,15 @@ export class OutgoingTransfer {
 
   /** Closes the channels; may be called again. Those being joined close with their session. */
   async close(): Promise<void> {
-    await this.#session?.sender.close();
+    if (this.#session !== undefined) await closeChannels(this.#session);
+  }
+
+  /** Its channels, for the pages that were left: whoever takes them closes them. */
+  takeServing(): ServingChannels | undefined {
+    const { sender, faults } = this.#session ?? {};
+    if (sender === undefined || faults === undefined) return undefined;
+    this.#session = undefined;
+    return { sender, faults };
   }
 
   /** Sends nothing for a while, or until the session ends. */

@@ -287,7 +287,7 @@ export class OutgoingMigration {
       case 'holdGuest':
         return this.#transfer.holdGuest().then(() => undefined);
       case 'pauseGuest':
-        return this.#transfer.pauseGuest(effect.why);
+        return this.#transfer.pauseGuest(effect);
       case 'sendFinal':
         return session.sending(this.#transfer.sendFinal(effect));
       case 'surrender':
@@ -365,6 +365,8 @@ export class OutgoingMigration {
     const handover = this.#ports.handovers.beginSource(this.migrationId, {
       link: this.#session.conversation,
       letGo: () => this.#transfer.close(),
+      serving: () => this.#transfer.takeServing(),
+      served: (served, faults) => this.#telemetry.pagesServed(served, faults),
       observe: (state) => this.#telemetry.entered(state),
     });
     void handover.settled.then(() => this.#release());
@@ -470,9 +472,13 @@ export class OutgoingMigration {
 type End = Pick<MigrationResult, 'outcome' | 'code' | 'detail'>;
 
 /** What the operator is told of a handover; `settled` is undefined while something is waited for. */
-function endOf({ isDecided, cause }: HandoverUnderWay, settled: Settlement | undefined): End {
+function endOf(
+  { state, isDecided, cause }: HandoverUnderWay,
+  settled: Settlement | undefined,
+): End {
   if (settled === undefined) {
     const detail = textOf(cause);
+    if (state === 'ServingAlone') return { outcome: 'in-doubt', code: 'PAGES_OWED', detail };
     return isDecided
       ? { outcome: 'completed', code: null, detail }
       : { outcome: 'in-doubt', code: 'IN_DOUBT', detail };

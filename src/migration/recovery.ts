@@ -24,6 +24,13 @@ export const isUnsettled = ({ state, direction, handover, deletion }: MigrationR
     handover !== undefined &&
     deletion === undefined);
 
+/** Whether pages of its VM may still have to come. */
+export const isPulling = ({ state, direction, handover, deletion }: MigrationRecord): boolean =>
+  direction === 'incoming' &&
+  state === 'active' &&
+  handover?.leavesPages === true &&
+  deletion === undefined;
+
 /**
  * `stands`: whether a VM's guest lives and stands still because of a migration (held, or come here
  * and never run), not because its operator paused it.
@@ -33,9 +40,12 @@ export function dutiesOf(
   migrations: readonly MigrationRecord[],
   stands: (vm: VmRecord) => boolean,
 ): Duty[] {
+  // It goes on when its pages come: a vCPU that waits for one answers nobody.
+  const isPulled = ({ migrationId }: VmRecord) =>
+    migrations.some((each) => each.migrationId === migrationId && isPulling(each));
   return [
     ...vms
-      .filter((vm) => vm.state === 'active' && stands(vm))
+      .filter((vm) => vm.state === 'active' && stands(vm) && !isPulled(vm))
       .map((vm): Duty => ({ kind: 'resume', vm })),
     ...migrations
       .filter(({ state }) => state === 'started')

@@ -4,6 +4,7 @@
  * bytes per second; field names carry the unit.
  */
 import type { Code } from '../protocol/codes.ts';
+import type { FaultCounts } from '../protocol/messages.ts';
 import type { StopReason } from '../protocol/source/convergence.ts';
 
 export type Phase =
@@ -15,6 +16,7 @@ export type Phase =
   | 'reconnecting'
   | 'stop-and-copy'
   | 'handover'
+  | 'post-copy'
   | 'in-doubt'
   | 'deletion'
   | 'aborting';
@@ -80,7 +82,18 @@ export interface MigrationResult {
   readonly transferMs: number;
   readonly handoverMs: number;
   readonly rounds: readonly RoundReport[];
-  /** How often the connection broke and the rounds went on in another session. */
+  /** What came when the guest ran at the destination already; null: nothing did. */
+  readonly postCopy: {
+    /** Sent in the background, and because the guest waited for them, those near to them included. */
+    readonly pushedPages: number;
+    readonly demandedPages: number;
+    /** From when the guest ran there until it was whole. */
+    readonly durationMs: number;
+    readonly resumes: number;
+    /** How the guest's faults went, as the destination says; null: it does not. */
+    readonly faults: FaultCounts | null;
+  } | null;
+  /** How often the connection broke and the rounds, or the pages left, went on in another session. */
   readonly resumes: number;
   readonly pagesSent: number;
   readonly zeroPages: number;

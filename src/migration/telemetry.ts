@@ -6,7 +6,9 @@ import type { Clock } from '../base/ports.ts';
 import { PAGE_BYTES } from '../base/units.ts';
 import { sendingMs, type StopReason } from '../protocol/source/convergence.ts';
 import type { Effect, RoundSent } from '../protocol/source/state.ts';
+import type { FaultCounts } from '../protocol/messages.ts';
 import { GuestTime } from './guest-time.ts';
+import type { Served } from './paging/page-service.ts';
 import type {
   DeletionCertificateView,
   MigrationEvent,
@@ -27,11 +29,21 @@ const PHASES: Readonly<Record<string, Phase | undefined>> = {
   Reconnecting: 'reconnecting',
   Surrendering: 'handover',
   InDoubt: 'in-doubt',
+  Serving: 'post-copy',
+  ServingAlone: 'reconnecting',
   Deleting: 'deletion',
   Aborting: 'aborting',
 };
 
-type Mark = 'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activated' | 'ended';
+type Mark =
+  | 'started'
+  | 'attesting'
+  | 'offering'
+  | 'final'
+  | 'paused'
+  | 'activated'
+  | 'whole'
+  | 'ended';
 
 const NOTHING_LEFT = { dirtyPages: 0, deferredPages: 0 };
 
@@ -64,6 +76,7 @@ export class Telemetry {
   #isFeasible = true;
   #stoppedBy: StopReason | null = null;
   #resumes = 0;
+  #postCopy: MigrationResult['postCopy'] = null;
 
   constructor(
     clock: Clock,
@@ -106,7 +119,8 @@ export class Telemetry {
     if (kind === 'AwaitingEvidence') this.mark('attesting');
     if (kind === 'Describing') this.mark('offering');
     if (kind === 'AwaitingDone') this.mark('final');
-    if (kind === 'Deleting') this.mark('activated');
+    if (kind === 'Serving' || kind === 'Deleting') this.mark('activated');
+    if (kind === 'Deleting') this.mark('whole');
     if (kind === 'Ended' || kind === 'Settled') this.mark('ended');
     if (kind === 'Reconnecting') this.#isBroken = true;
     if (kind === 'SendingRound' && this.#isBroken) {
@@ -186,6 +200,24 @@ export class Telemetry {
   roundBroke(sent: Omit<RoundSent, 'tag'>): void {
     if (sent.bytesSent === 0) return;
     this.#reported(sent, { durationMs: this.roundMs, ...NOTHING_LEFT }, 'broken');
+  }
+
+  /** All pages that were left are there. `faults`: as the destination says. */
+  pagesServed(served: Served, faults: FaultCounts | undefined): void {
+    const { pushed, demanded, resumes } = served;
+    for (const { pages, zeroPages, bytes } of [pushed, demanded]) {
+      this.#totals.pages += pages;
+      this.#totals.zeroPages += zeroPages;
+      this.#totals.bytesSent += bytes;
+    }
+    this.#resumes += resumes;
+    this.#postCopy = {
+      pushedPages: pushed.pages,
+      demandedPages: demanded.pages,
+      durationMs: this.between('activated', 'whole') ?? 0,
+      resumes,
+      faults: faults ?? null,
+    };
   }
 
   /** What the handover cost besides its pages, in ms; null when there was none. */
@@ -299,6 +331,7 @@ export class Telemetry {
       transferMs,
       handoverMs: this.between('final', 'ended') ?? 0,
       rounds: this.#rounds,
+      postCopy: this.#postCopy,
       resumes: this.#resumes,
       pagesSent: this.#totals.pages,
       zeroPages: this.#totals.zeroPages,

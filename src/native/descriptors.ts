@@ -17,6 +17,13 @@ export function redirectOutput(file: string): void {
   }
 }
 
+const close = libc.func('int close(int fd)');
+
+/** Closes what Node did not open: in a worker thread it keeps count of what it did. */
+export function closeNative(fd: number): void {
+  checked('close', close(fd));
+}
+
 const fcntl = libc.func('int fcntl(int fd, int command, ...)');
 const F_SETFD = 2;
 const FD_CLOEXEC = 1;

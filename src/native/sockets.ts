@@ -45,6 +45,8 @@ export interface BlockingLink extends Disposable {
   read(into: Uint8Array): number;
   /** Bytes written of `from`; 0 when the slice was over. Throws CHANNEL_LOST. */
   write(from: Uint8Array): number;
+  /** Whether bytes that have left the socket wait to be read. */
+  readonly holdsBytes: boolean;
 }
 
 /** A descriptor of its own for the same connection, whose calls wait, a slice each. */
@@ -79,6 +81,7 @@ export function interrupt(fd: number): void {
 /** TCP as it is. */
 export class TcpLink implements BlockingLink {
   readonly fd: number;
+  readonly holdsBytes = false;
 
   /** `fd`: of {@link waitingDescriptor}. */
   constructor(fd: number) {

@@ -21,6 +21,7 @@ const SSL_set_bio = openssl('void SSL_set_bio(uintptr_t ssl, uintptr_t rbio, uin
 const SSL_set_fd = openssl('int SSL_set_fd(uintptr_t ssl, int fd)');
 const SSL_do_handshake = openssl('int SSL_do_handshake(uintptr_t ssl)');
 const SSL_get_error = openssl('int SSL_get_error(uintptr_t ssl, int result)');
+const SSL_has_pending = openssl('int SSL_has_pending(uintptr_t ssl)');
 const SSL_read = openssl('int SSL_read(uintptr_t ssl, void *buf, int num)');
 const SSL_write = openssl('int SSL_write(uintptr_t ssl, void *buf, int num)');
 const SSL_get_verify_result = openssl('long SSL_get_verify_result(uintptr_t ssl)');
@@ -192,8 +193,12 @@ export class TlsSession implements Disposable {
     assert(this.unreadBytes === 0, 'bytes that came would be lost');
     assert(Number(BIO_ctrl_pending(this.#outgoing)) === 0, 'bytes to go would be lost');
     done('SSL_set_fd', SSL_set_fd(this.#ssl, fd));
+    const ssl = this.#ssl;
     return {
       fd,
+      get holdsBytes() {
+        return SSL_has_pending(ssl) === 1;
+      },
       read: (into) => this.#lost(() => this.read(into)),
       write: (from) => this.#lost(() => this.write(from)),
       [Symbol.dispose]: () => this[Symbol.dispose](),

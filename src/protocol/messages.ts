@@ -58,6 +58,18 @@ const signedFinal = {
 export const signedFinalSchema = z.strictObject(signedFinal);
 export type SignedFinal = z.infer<typeof signedFinalSchema>;
 
+const milliseconds = z.number().min(0).max(Number.MAX_SAFE_INTEGER);
+/** Faults of a guest that ran while its memory came. */
+export const faultCountsSchema = z.strictObject({
+  /** Pages that had to be asked for. */
+  network: count,
+  /** Pages that had come, and were not mapped yet. */
+  minor: count,
+  /** From a network fault until its page was there. */
+  latencyMs: z.strictObject({ mean: milliseconds, p99: milliseconds, max: milliseconds }),
+});
+export type FaultCounts = z.infer<typeof faultCountsSchema>;
+
 const define = <T extends string, S extends z.core.$ZodShape>(type: T, shape: S) =>
   z.strictObject({ type: z.literal(type), ...shape });
 
@@ -117,8 +129,11 @@ export const MESSAGES = {
   }),
   ACCEPT: define('ACCEPT', {
     reservation: z.uuid(),
-    /** One data port a channel, on the address of the control connection. */
-    ports: z.array(z.number().int().min(1).max(65_535)).min(1).max(CHANNELS_MAX),
+    /** One data port a channel, on the address of the control connection; where pages may be left, one more to ask for them. */
+    ports: z
+      .array(z.number().int().min(1).max(65_535))
+      .min(1)
+      .max(CHANNELS_MAX + 1),
     /** What it holds of a session of this migration that broke; null: nothing. */
     resume: z.strictObject({ round, accepted: z.array(count).min(1).max(CHANNELS_MAX) }).nullable(),
   }),
@@ -136,8 +151,15 @@ export const MESSAGES = {
 
   // Phase D: handover and deletion
   SURRENDER: define('SURRENDER', { signature }),
+  /** It runs, and the pages that were left at the source may come: it is kept there until ACTIVATED. */
+  RUNNING: define('RUNNING', { signature }),
   /** With what the source signed: one that did not surrender learns that it is its own doing. */
-  ACTIVATED: define('ACTIVATED', { final: signedFinalSchema.nullable(), signature }),
+  ACTIVATED: define('ACTIVATED', {
+    final: signedFinalSchema.nullable(),
+    /** How its faults went while memory was still to come, for the operator. */
+    faults: faultCountsSchema.optional(),
+    signature,
+  }),
   DELETED: define('DELETED', { deletion: deletionSchema, signature }),
   // The first message of a link that a handover goes on with: which one. Words follow.
   RESOLVE: define('RESOLVE', { migrationId: migrationIdSchema }),

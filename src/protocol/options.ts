@@ -41,10 +41,17 @@ export const CHANNELS_MAX = 16;
 export const PRIORITY_MAX = 9;
 
 /**
- * What happens when the time is over: the guest runs on at the source, or it is stopped and the rest
- * sent, whatever the downtime. (Post-copy, when it comes, is a third: the machine's `timePassed`.)
+ * When pages go: all before the guest runs at the destination; all after; or as long as it helps before,
+ * and what is then left after.
  */
-export const ON_TIMEOUT = ['cancel', 'pause'] as const;
+export const MODES = ['pre-copy', 'post-copy', 'hybrid'] as const;
+export const modeSchema = z.enum(MODES);
+
+/**
+ * What happens when the time is over: the guest runs on at the source; or it is stopped and the rest
+ * sent, whatever the downtime; or it runs on at the destination, and the rest follows.
+ */
+export const ON_TIMEOUT = ['cancel', 'pause', 'post-copy'] as const;
 const onTimeoutSchema = z.enum(ON_TIMEOUT);
 export type OnTimeout = z.infer<typeof onTimeoutSchema>;
 
@@ -53,7 +60,7 @@ const durationMs = z.number().int().min(100).max(86_400_000);
 export const migrateOptionsSchema = z.strictObject({
   vm: nameSchema,
   to: nameSchema,
-  mode: z.enum(['pre-copy']).default('pre-copy'),
+  mode: modeSchema.default('pre-copy'),
   /** Stop-and-copy begins when the remaining pages are predicted to fit into this, in ms. */
   downtimeLimitMs: z.number().int().min(1).max(60_000).default(50),
   /** Compare a digest of every page on both sides before the handover; adds to the downtime. */
@@ -81,9 +88,19 @@ export const migrateOptionsSchema = z.strictObject({
 });
 export type MigrateOptions = z.infer<typeof migrateOptionsSchema>;
 
+/** Whether pages may be left for the time after the guest has begun to run at the destination. */
+export const mayLeavePages = ({
+  mode,
+  onTimeout,
+}: Pick<MigrateOptions, 'mode' | 'onTimeout'>): boolean =>
+  mode !== 'pre-copy' || onTimeout === 'post-copy';
+
 /** What of the options contradicts itself, if anything does. */
 export function contradictionIn(options: MigrateOptions): string | undefined {
-  const { timeoutMs, onTimeout, deadlineMs } = options;
+  const { mode, timeoutMs, onTimeout, deadlineMs, verify } = options;
+  if (verify && mayLeavePages(options)) return 'verify with post-copy: it runs before all is there';
+  if (mode !== 'pre-copy' && deadlineMs !== undefined) return `a deadline with mode ${mode}`;
+  if (mode === 'post-copy' && onTimeout !== 'cancel') return 'on-timeout with mode post-copy';
   if (onTimeout !== 'cancel' && timeoutMs === undefined) return `on-timeout without a timeout`;
   if (timeoutMs !== undefined && deadlineMs !== undefined && timeoutMs < deadlineMs) {
     return `a timeout of ${timeoutMs} ms before the deadline of ${deadlineMs} ms`;

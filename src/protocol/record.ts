@@ -13,8 +13,19 @@ import { MigError } from './error.ts';
 export const RECORD_VERSION = 1;
 export const RECORD_HEADER_BYTES = 16;
 
-/** `pages`: a batch (pages/batch.ts) · `state`: device state ‖ vTPM · the others: how far it is. */
-export const RECORD_KINDS = { pages: 1, state: 2, roundEnd: 3, end: 4 } as const;
+/**
+ * `pages`: a batch (pages/batch.ts) · `state`: device state ‖ vTPM · `absent`: the bitmap of the pages that
+ * do not come before the guest runs · `demand`: pages that it waits for (demand.ts) · the others: how far
+ * it is.
+ */
+export const RECORD_KINDS = {
+  pages: 1,
+  state: 2,
+  roundEnd: 3,
+  end: 4,
+  absent: 5,
+  demand: 6,
+} as const;
 export type RecordKind = keyof typeof RECORD_KINDS;
 
 const KIND_OF = new Map(

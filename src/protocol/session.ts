@@ -9,10 +9,16 @@ export interface Agreed {
   readonly channels: number;
   /** Whether a session that breaks in the rounds may be followed by another. */
   readonly resumes: boolean;
+  /** Whether pages may be left for the time after the guest has begun to run at the destination. */
+  readonly postCopy: boolean;
 }
+
+/** Data ports of a session: one a channel, and one to ask for pages on. */
+export const portsOf = ({ channels, postCopy }: Agreed): number => channels + (postCopy ? 1 : 0);
 
 /** What may be offered and picked besides (HELLO, HELLO_OK). */
 export const RESUME = 'resume';
+export const POST_COPY = 'post-copy';
 
 /** Codes of a connection that broke, which tell nothing of either host. */
 const BREAKS: ReadonlySet<Code> = new Set([

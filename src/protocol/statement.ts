@@ -57,7 +57,11 @@ export const receiptStatement = (subject: Subject, transcriptDigest: Uint8Array)
 export const tokenStatement = (subject: Subject, transcriptDigest: Uint8Array): Uint8Array =>
   encode('token', [...about(subject), subject.epoch + 1, transcriptDigest]);
 
-/** D: "it runs here". */
+/** D: "it runs here, and part of its memory is still with you": nothing may be destroyed yet. */
+export const runningStatement = (subject: Subject): Uint8Array =>
+  encode('running', [...about(subject), subject.epoch + 1]);
+
+/** D: "it runs here, and all of it is here". */
 export const activatedStatement = (subject: Subject): Uint8Array =>
   encode('activated', [...about(subject), subject.epoch + 1]);
 

@@ -47,6 +47,8 @@ export const migrationRecordSchema = z.strictObject({
       vmId: z.uuid(),
       epoch: z.number().int().min(1),
       transcriptDigest: bytes,
+      /** Pages come when the guest runs at the destination already. */
+      leavesPages: z.literal(true).optional(),
       /** D: what the source signed of all that it sent. */
       final: signedFinalSchema.optional(),
     })

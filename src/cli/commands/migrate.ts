@@ -7,6 +7,7 @@ import {
   ALL_SUITE_NAMES,
   CHANNEL_FORMS,
   CHANNELS_MAX,
+  MODES,
   ON_TIMEOUT,
   PRIORITY_MAX,
 } from '../../protocol/options.ts';
@@ -20,7 +21,7 @@ const migrateOptions = (cli: Argv<Common>) =>
   cli
     .positional('vm', { type: 'string', demandOption: true })
     .option('to', { type: 'string', demandOption: true, describe: 'destination host' })
-    .option('mode', { choices: ['pre-copy'] as const, default: 'pre-copy' as const })
+    .option('mode', { choices: MODES, default: 'pre-copy' as const })
     .option('downtime-limit', {
       type: 'string',
       default: '50ms',

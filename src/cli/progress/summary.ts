@@ -46,6 +46,7 @@ const STOPPED: { readonly [S in StopReason]: string } = {
   'downtime-limit': '',
   timeout: ': stopped when the time was over',
   rounds: ': stopped after the last round',
+  'post-copy': ': the rest followed',
 };
 
 /** What it took to get there in time. */

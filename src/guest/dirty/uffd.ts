@@ -1,6 +1,6 @@
 /** Dirty pages by the MMU: write protection through userfaultfd, found by PAGEMAP_SCAN. */
 import { PageScanner } from '../../native/page-scan.ts';
-import { WriteProtection } from '../../native/userfaultfd.ts';
+import { WriteProtection } from '../../native/write-protection.ts';
 import { setRange, type DirtyTracker } from './tracker.ts';
 
 export class UffdTracker implements DirtyTracker {
@@ -27,7 +27,7 @@ export class UffdTracker implements DirtyTracker {
 
   arm(): void {
     this.#armed ??= {
-      protection: new WriteProtection(this.#address, this.#byteLength),
+      protection: new WriteProtection({ address: this.#address, byteLength: this.#byteLength }),
       scanner: new PageScanner(this.#address, this.#byteLength),
     };
     this.#armed.scanner.scan(() => undefined);

@@ -9,6 +9,9 @@ import { workloadSchema } from '../../protocol/descriptor.ts';
 import { MigError } from '../../protocol/error.ts';
 import { nameSchema } from '../../protocol/options.ts';
 
+/** In the guest's memory folder, beside its RAM. */
+export const TRAP_SOCKET = 'trap.sock';
+
 /** Above the largest answer to a vTPM command, and nothing that a daemon could not hold. */
 export const AGENT_FRAME_BYTES_MAX = 1024 * 1024;
 const LENGTH_BYTES = 4;
@@ -63,6 +66,9 @@ export const agentRequestSchema = z.discriminatedUnion('op', [
   op('untrackDirty', {}),
   op('pause', {}),
   op('hold', {}),
+  op('halt', {}),
+  op('trapAbsent', {}),
+  op('untrap', {}),
   op('resume', {}),
   op('throttle', { percent: z.number().int().min(0).max(99) }),
   op('exportState', {}),

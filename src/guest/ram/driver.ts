@@ -19,7 +19,7 @@ import {
   type VmPlace,
   type VmSpec,
 } from '../driver.ts';
-import { guestConfigSchema, type GuestConfig } from './agent-protocol.ts';
+import { guestConfigSchema, TRAP_SOCKET, type GuestConfig } from './agent-protocol.ts';
 import { AgentClient } from './client.ts';
 import { findGuest, guestIn, processGone } from './guest-process.ts';
 import { Standby } from './standby.ts';
@@ -178,6 +178,7 @@ class RamGuest implements Guest {
       ramPath: path.join(place.memoryDir, 'ram'),
       ramBytes,
       exchangePath: path.join(place.memoryDir, 'exchange'),
+      trapPath: path.join(place.memoryDir, TRAP_SOCKET),
     };
   }
 
@@ -244,6 +245,19 @@ class RamGuest implements Guest {
   async hold(): Promise<void> {
     await this.#client.request({ op: 'hold' });
     if (this.#lifecycle === 'running') this.#lifecycle = 'held';
+  }
+
+  async halt(): Promise<void> {
+    await this.#client.request({ op: 'halt' });
+    if (this.#lifecycle === 'running') this.#lifecycle = 'held';
+  }
+
+  async trapAbsent(): Promise<void> {
+    await this.#client.request({ op: 'trapAbsent' });
+  }
+
+  async untrap(): Promise<void> {
+    await this.#client.request({ op: 'untrap' });
   }
 
   async resume(): Promise<void> {

@@ -16,7 +16,7 @@ import { RECORDS_PER_TURN } from './record-writer.ts';
 export interface BlockingReaderOptions {
   readonly link: BlockingLink;
   readonly opener: Opener;
-  readonly sink: RecordSink & { readonly isEnded: boolean };
+  readonly sink: RecordSink & { readonly isOver: boolean };
   readonly silenceMs: number;
   readonly clock: Clock;
   /** Something has come. */
@@ -34,24 +34,27 @@ export class BlockingReader {
     this.#body = new Uint8Array(options.opener.recordBytes(RECORD_BYTES_MAX));
   }
 
-  /**
-   * Until the end record was accepted. Rejects with CHANNEL_LOST, PEER_SILENT, and what the opener and
-   * the sink throw.
-   */
+  /** Until nothing comes any more. Rejects as `next`. */
   async run(): Promise<void> {
-    const { opener, sink } = this.#options;
-    for (let records = 1; !sink.isEnded; records += 1) {
-      await this.#fill(this.#header, 'between records');
-      const header = opener.begin(this.#header);
-      sink.begin(header);
-      const end = opener.bodyBytes(header.length);
-      const body = this.#body.subarray(0, end + opener.tagBytes);
-      await this.#fill(body, 'within a record');
-      if (end > 0) sink.plaintext(opener.update(body.subarray(0, end)));
-      opener.finish(body.subarray(end));
-      sink.accepted(header);
+    const { sink } = this.#options;
+    for (let records = 1; !sink.isOver; records += 1) {
+      await this.next();
       if (records % RECORDS_PER_TURN === 0) await setImmediate();
     }
+  }
+
+  /** One record. Rejects with CHANNEL_LOST, PEER_SILENT, and what the opener and the sink throw. */
+  async next(): Promise<void> {
+    const { opener, sink } = this.#options;
+    await this.#fill(this.#header, 'between records');
+    const header = opener.begin(this.#header);
+    sink.begin(header);
+    const end = opener.bodyBytes(header.length);
+    const body = this.#body.subarray(0, end + opener.tagBytes);
+    await this.#fill(body, 'within a record');
+    if (end > 0) sink.plaintext(opener.update(body.subarray(0, end)));
+    opener.finish(body.subarray(end));
+    sink.accepted(header);
   }
 
   async #fill(bytes: Uint8Array, where: 'between records' | 'within a record'): Promise<void> {

@@ -2,13 +2,13 @@
  * The main thread's handle on one worker of the data plane: its commands, its reports in order, its
  * failure, its end. A worker that crashes, exits or breaks is one coded error for all who wait.
  */
-import { closeSync } from 'node:fs';
 import type { Worker } from 'node:worker_threads';
 import { WORKER_CLOSE_MS_MAX } from '../../base/limits.ts';
 import type { Clock } from '../../base/ports.ts';
+import { closeNative } from '../../native/descriptors.ts';
 import { interrupt } from '../../native/sockets.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { Command, Extent, ReceiverSetup, Report, ReportOf, SenderSetup } from './messages.ts';
+import { keysOf, type Command, type Extent, type Report, type ReportOf, type Setup } from './messages.ts';
 
 /** Reports of one kind that nobody has asked for yet: a peer that runs further ahead is wrong. */
 const UNASKED_MAX = 4;
@@ -28,13 +28,14 @@ export class ChannelThread {
   #failure: MigError | undefined;
   #isClosing = false;
   #extent: Extent | null = null;
-  /** What the worker waits on. */
+  /** What the worker waits on: its connection, and the trap of a guest. */
   #fd: number | null = null;
+  #trapFd: number | null = null;
 
   /** Sets `worker` to its duty and owns it; the keys in `setup` move into the thread. */
   constructor(
     worker: Worker,
-    setup: SenderSetup | ReceiverSetup,
+    setup: Setup,
     clock: Clock,
     progressed: (report: ReportOf<'progress'>) => void = () => undefined,
   ) {
@@ -49,9 +50,8 @@ export class ChannelThread {
     };
     this.#clock = clock;
     this.#progressed = progressed;
-    const { enc, mac, join } = setup.keys;
     this.#worker = worker;
-    worker.postMessage(setup, [enc.buffer, mac.buffer, join.buffer]);
+    worker.postMessage(setup, keysOf(setup).map(({ buffer }) => buffer));
     this.#worker.on('message', (report: Report) => this.#take(report));
     this.#worker.on('error', (cause) =>
       this.#fail(new MigError('INTERNAL', `data worker: ${cause.message}`, { cause })),
@@ -93,8 +93,9 @@ export class ChannelThread {
     const force = this.#clock.after(WORKER_CLOSE_MS_MAX, () => void this.#worker.terminate());
     await this.#exited.promise;
     force.cancel();
-    if (this.#fd !== null) closeSync(this.#fd);
+    for (const fd of [this.#fd, this.#trapFd]) if (fd !== null) closeNative(fd);
     this.#fd = null;
+    this.#trapFd = null;
     return this.#extent;
   }
 
@@ -116,6 +117,7 @@ export class ChannelThread {
       // One that was told to end before it had anything to wait on.
       if (this.#isClosing && this.#fd !== null) interrupt(this.#fd);
     }
+    if (report.kind === 'answering') this.#trapFd = report.fd;
     const waiter = this.#waiters.get(report.kind)?.shift();
     if (waiter !== undefined) {
       waiter.resolve(report);

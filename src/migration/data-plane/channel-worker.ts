@@ -3,12 +3,14 @@
  * channel. `close` lets it say how far it came, wipes the keys and ends the thread at once: the memory is mapped by the main
  * thread, which unmaps it when this thread is gone.
  */
-import type { Command, ReceiverSetup, SenderSetup } from './messages.ts';
+import { runFaultHandler } from './fault-handler-thread.ts';
+import { runFaultServer } from './fault-server-thread.ts';
+import { keysOf, type Command, type Setup } from './messages.ts';
 import { runReceiver } from './receiver-thread.ts';
 import { runSender } from './sender-thread.ts';
 import { mainPort, report, reportFailure, type Duty } from './worker-port.ts';
 
-mainPort().once('message', (setup: SenderSetup | ReceiverSetup) => {
+mainPort().once('message', (setup: Setup) => {
   const { obey, reckon, wipe } = begin(setup);
   mainPort().on('message', (command: Command) => {
     if (command.kind === 'close') {
@@ -21,14 +23,27 @@ mainPort().once('message', (setup: SenderSetup | ReceiverSetup) => {
   });
 });
 
+function dutyOf(setup: Setup): Duty {
+  switch (setup.role) {
+    case 'sender':
+      return runSender(setup);
+    case 'receiver':
+      return runReceiver(setup);
+    case 'faultServer':
+      return runFaultServer(setup);
+    case 'faultHandler':
+      return runFaultHandler(setup);
+  }
+}
+
 /** What cannot even begin has only its keys to wipe. */
-function begin(setup: SenderSetup | ReceiverSetup): Duty {
+function begin(setup: Setup): Duty {
   try {
-    return setup.role === 'sender' ? runSender(setup) : runReceiver(setup);
+    return dutyOf(setup);
   } catch (thrown) {
     reportFailure(thrown);
     const wipe = () => {
-      for (const key of Object.values(setup.keys)) key.fill(0);
+      for (const key of keysOf(setup)) key.fill(0);
     };
     return { obey: async () => undefined, reckon: () => null, wipe };
   }

@@ -43,6 +43,13 @@ export class Channels {
     return this.allOrFailure(this.#threads.map((thread) => thread.next(kind, limitMs)));
   }
 
+  /** Resolves with the first report of a kind from any channel; never rejects. */
+  first(kind: Report['kind']): Promise<void> {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    for (const thread of this.#threads) thread.next(kind).then(() => resolve(), () => undefined);
+    return promise;
+  }
+
   async nextRound(): Promise<Round> {
     return sumRounds((await this.next('round')).map(({ round }) => round));
   }

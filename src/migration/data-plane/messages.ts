@@ -4,6 +4,7 @@
  */
 import type { ReleasedKeys } from '../../crypto/key-schedule.ts';
 import type { Code } from '../../protocol/codes.ts';
+import type { FaultCounts } from '../../protocol/messages.ts';
 import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
 import type { Engine, ExpectedPeer } from '../../transport/connection.ts';
 import type { PortRange } from '../../transport/port-range.ts';
@@ -50,23 +51,65 @@ export interface ChannelSetup {
   readonly origin: Origin | undefined;
 }
 
-export interface SenderSetup extends ChannelSetup {
+/** A channel of pages. */
+interface PageChannelSetup extends ChannelSetup {
+  /** Whether pages may come after the end of what the guest needs to run. */
+  readonly postCopy: boolean;
+}
+
+/** The channel on which pages are asked for that a guest waits for; keys for both directions. */
+interface FaultChannelSetup extends ChannelSetup {
+  readonly demandKeys: ReleasedKeys;
+}
+
+export interface SenderSetup extends PageChannelSetup {
   readonly role: 'sender';
   readonly host: string;
   readonly port: number;
 }
 
-export interface ReceiverSetup extends ChannelSetup {
+export interface ReceiverSetup extends PageChannelSetup {
   readonly role: 'receiver';
   readonly address: string;
   readonly ports: PortRange | undefined;
 }
 
-export type RoundPages = 'all' | 'dirty';
+export interface FaultServerSetup extends FaultChannelSetup {
+  readonly role: 'faultServer';
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface FaultHandlerSetup extends FaultChannelSetup {
+  readonly role: 'faultHandler';
+  readonly address: string;
+  readonly ports: PortRange | undefined;
+}
+
+export type Setup = SenderSetup | ReceiverSetup | FaultServerSetup | FaultHandlerSetup;
+
+/** The bytes of all keys, whose buffers move into the thread. */
+export const keysOf = (setup: Setup): Uint8Array<ArrayBuffer>[] => [
+  ...Object.values(setup.keys),
+  ...('demandKeys' in setup ? Object.values(setup.demandKeys) : []),
+];
+
+export type RoundPages = 'all' | 'dirty' | 'none';
 
 export type Command =
   | { readonly kind: 'sendRound'; readonly n: number; readonly what: RoundPages }
-  | { readonly kind: 'sendFinal'; readonly n: number; readonly stateBytes: number }
+  /** With what is absent in place of the last pages, where the guest is to run without them. */
+  | {
+      readonly kind: 'sendFinal';
+      readonly n: number;
+      readonly stateBytes: number;
+      readonly leavesPages: boolean;
+    }
+  /** The guest runs at the destination: send what is open until nothing is. */
+  | { readonly kind: 'push' }
+  /** The guest is about to run: answer its faults, that come by the trap served at `path`. */
+  | { readonly kind: 'answer'; readonly path: string }
+  | { readonly kind: 'account' }
   | { readonly kind: 'digest' }
   /** The peer says that it has sent the ends of so many rounds, or everything. */
   | { readonly kind: 'due'; readonly rounds: number | 'all' }
@@ -100,6 +143,16 @@ export type Report =
   | { readonly kind: 'progress'; readonly pages: number; readonly bytes: number }
   | { readonly kind: 'round'; readonly round: ChannelRound }
   | { readonly kind: 'final'; readonly stateBytes: number; readonly tag: Uint8Array }
+  /** All that was open when it looked has left. */
+  | { readonly kind: 'pushed'; readonly extent: Extent }
+  /** The thread answers faults; `fd` is closed by the main thread when that is gone. */
+  | { readonly kind: 'answering'; readonly fd: number }
+  /** The last absent page is there. */
+  | { readonly kind: 'whole' }
+  /** S: what faults have cost so far. */
+  | { readonly kind: 'account'; readonly extent: Extent }
+  /** D: how the guest's faults went so far. */
+  | { readonly kind: 'faults'; readonly faults: FaultCounts }
   | { readonly kind: 'digest'; readonly blocks: Uint8Array }
   /** The last word of a channel that was asked for it; null when it is past that round. */
   | { readonly kind: 'reckoned'; readonly extent: Extent | null }

@@ -10,7 +10,8 @@ import { MigError } from '../../protocol/error.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
 import { BlockingReader } from './blocking-reader.ts';
 import { Garbage } from './garbage.ts';
-import { viewExchange } from './exchange-mapping.ts';
+import { viewAbsence, viewExchange } from './exchange-mapping.ts';
+import { LatePages } from '../../pages/late-pages.ts';
 import { digestShare } from './memory-digest.ts';
 import { RamFile } from './ram-file.ts';
 import { NO_EXTENT, type ReceiverSetup } from './messages.ts';
@@ -51,8 +52,15 @@ async function receive(
   const opener = new Opener({ suite: SUITES[suite], keys, channel, lineage, ciphers });
   progress.wipe.push(opener);
   const { state } = viewExchange(setup.exchange);
-  const firstRound = origin?.round ?? 0;
-  const receiving = new Receiving({ channel, opener, region: ram, state, firstRound, report });
+  const receiving = new Receiving({
+    channel,
+    opener,
+    region: ram,
+    late: setup.postCopy ? lateIn(setup, ram) : undefined,
+    state,
+    firstRound: origin?.round ?? 0,
+    report,
+  });
   progress.receiving = receiving;
   const heard = () => silence.heard();
   if (isNative) {
@@ -68,6 +76,11 @@ async function receive(
   readAll(socket, new RecordReader(opener, receiving), receiving);
 }
 
+const lateIn = ({ exchange }: ReceiverSetup, ram: RamFile) => ({
+  region: new LatePages(ram, viewAbsence(exchange), () => report({ kind: 'whole' })),
+  absent: viewExchange(exchange).dirty.bytes,
+});
+
 /** Everything that ends the socket before the end record was accepted is a failure. */
 function readAll(socket: Socket, reader: RecordReader, receiving: Receiving): void {
   const garbage = new Garbage();
@@ -79,7 +92,7 @@ function readAll(socket: Socket, reader: RecordReader, receiving: Receiving): vo
     reportFailure(error);
   };
   const lost = (detail: string): void => {
-    if (!receiving.isEnded) fail(new MigError('CHANNEL_LOST', detail));
+    if (!receiving.isOver) fail(new MigError('CHANNEL_LOST', detail));
   };
   socket.on('data', (bytes: Buffer) => {
     if (isOver) return;

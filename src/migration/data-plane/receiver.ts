@@ -38,6 +38,8 @@ export interface ReceiverOptions {
   readonly silenceMs?: number;
   /** Where this session goes on; undefined in the first one, whose memory is fresh. */
   readonly origin?: Origin | undefined;
+  /** Whether pages may come after the guest has begun to run. */
+  readonly postCopy?: boolean;
 }
 
 export class DataReceiver {
@@ -76,6 +78,11 @@ export class DataReceiver {
     return this.#channels.nextFinal();
   }
 
+  /** Resolves when a channel has placed the last absent page; never, when that is done elsewhere. */
+  get whole(): Promise<void> {
+    return this.#channels.first('whole');
+  }
+
   digestMemory(): Promise<Buffer> {
     return this.#channels.digestMemory();
   }
@@ -111,6 +118,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       address,
       ports,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
+      postCopy: options.postCopy ?? false,
       origin: options.origin,
     };
     return new ChannelThread(options.threads.take(), setup, clock);

@@ -20,6 +20,11 @@ export interface ReceivingOptions {
   readonly channel: number;
   readonly opener: Opener;
   readonly region: RegionSink;
+  /**
+   * Where pages go that come when the guest runs already, and the bitmap that says which; undefined where
+   * none may be left.
+   */
+  readonly late?: { readonly region: RegionSink; readonly absent: Uint8Array } | undefined;
   /** Takes the state. */
   readonly state: Uint8Array;
   /** The first round of this session; only memory that round 0 goes into is fresh. */
@@ -40,6 +45,7 @@ interface InRound {
 
 type Stage =
   | InRound
+  | { readonly kind: 'absentReceived'; bytes: number }
   | { readonly kind: 'stateReceived'; readonly stateBytes: number }
   | { readonly kind: 'ended' };
 
@@ -53,6 +59,7 @@ const begun = (n: number, before: Extent): InRound => ({
 export class Receiving implements RecordSink {
   readonly #options: ReceivingOptions;
   readonly #placer: Placer;
+  readonly #latePlacer: Placer | undefined;
   #stage: Stage;
   /** Plaintext of the record under way, until it is accepted. */
   #plaintext: Uint8Array[] = [];
@@ -61,11 +68,17 @@ export class Receiving implements RecordSink {
     this.#options = options;
     this.#stage = begun(options.firstRound, NO_EXTENT);
     this.#placer = new Placer([options.region]);
+    this.#latePlacer = options.late && new Placer([options.late.region]);
   }
 
-  /** Whether the peer has said that nothing more comes. */
+  /** Whether the peer has said that nothing more comes that the guest needs to run. */
   get isEnded(): boolean {
     return this.#stage.kind === 'ended';
+  }
+
+  /** Whether nothing at all comes any more. */
+  get isOver(): boolean {
+    return this.isEnded && this.#latePlacer === undefined;
   }
 
   /** Whether the ends of so many rounds have come, or everything. */
@@ -86,10 +99,11 @@ export class Receiving implements RecordSink {
   begin({ kind, length }: RecordHeader): void {
     this.#checkOrder(kind);
     this.#plaintext = [];
-    if (kind === 'pages') return;
+    if (kind === 'pages' || kind === 'demand') return;
     const [min, max] = {
       state: [1, this.#options.state.length] as const,
       roundEnd: [ROUND_END_BYTES, ROUND_END_BYTES] as const,
+      absent: [1, this.#absentLeft] as const,
       end: [0, 0] as const,
     }[kind];
     if (length < min || length > max)
@@ -107,8 +121,14 @@ export class Receiving implements RecordSink {
     }
     switch (kind) {
       case 'pages':
-        this.#place(length);
+        if (this.isEnded) this.#placeLate(length);
+        else this.#place(length);
         break;
+      case 'absent':
+        this.#keepAbsent();
+        break;
+      case 'demand':
+        throw new MigError('RECORD_ORDER', 'a demand to the destination');
       case 'roundEnd':
         this.#endRound();
         break;
@@ -136,6 +156,33 @@ export class Receiving implements RecordSink {
     this.#plaintext = [];
   }
 
+  #placeLate(length: number): void {
+    const placer = this.#latePlacer;
+    assert(placer !== undefined, 'pages after the end');
+    placer.begin(length, false);
+    for (const piece of this.#plaintext) placer.push(piece);
+    placer.end();
+    this.#plaintext = [];
+  }
+
+  get #absentLeft(): number {
+    const stage = this.#stage;
+    const done = stage.kind === 'absentReceived' ? stage.bytes : 0;
+    return (this.#options.late?.absent.length ?? 0) - done;
+  }
+
+  #keepAbsent(): void {
+    const { late } = this.#options;
+    assert(late !== undefined, 'a bitmap of what is absent');
+    let at = late.absent.length - this.#absentLeft;
+    for (const piece of this.#plaintext) {
+      late.absent.set(piece, at);
+      at += piece.length;
+    }
+    this.#plaintext = [];
+    this.#stage = { kind: 'absentReceived', bytes: at };
+  }
+
   #keepState(): void {
     let at = 0;
     for (const piece of this.#plaintext) {
@@ -159,17 +206,25 @@ export class Receiving implements RecordSink {
     this.#stage = begun(n + 1, { pages, zeroPages, bytes });
   }
 
-  /** Rounds, each with its end; on the state channel the state after a round's end; the end. */
+  /**
+   * Rounds, each with its end; on the state channel after a round's end all of the bitmap of what is
+   * absent, if anything may be, and the state; the end; and what was absent.
+   */
   #checkOrder(kind: RecordKind): void {
     const stage = this.#stage;
     const { firstRound, channel } = this.#options;
     const carriesState = channel === STATE_CHANNEL;
     const isBetweenRounds = stage.kind === 'round' && stage.n > firstRound && stage.bytes === 0;
+    const mayLeave = this.#latePlacer !== undefined;
+    const isAbsentKnown = stage.kind === 'absentReceived' && this.#absentLeft === 0;
     const permitted = {
-      pages: stage.kind === 'round',
+      pages: stage.kind === 'round' || (mayLeave && stage.kind === 'ended'),
       roundEnd: stage.kind === 'round',
-      state: carriesState && isBetweenRounds,
+      absent:
+        mayLeave && carriesState && (isBetweenRounds || stage.kind === 'absentReceived'),
+      state: carriesState && (isBetweenRounds || isAbsentKnown),
       end: carriesState ? stage.kind === 'stateReceived' : isBetweenRounds,
+      demand: false,
     }[kind];
     if (!permitted) throw new MigError('RECORD_ORDER', `${kind} while ${stage.kind}`);
   }

@@ -24,8 +24,17 @@ export class RecordWriter implements RecordSending {
   #records = 0;
   readonly #garbage = new Garbage();
 
-  /** `failed` is told once, also while nothing is being written. */
-  constructor(socket: Socket, silenceMs: number, failed: (error: MigError) => void) {
+  /**
+   * `failed` is told once, also while nothing is being written. `hear` takes what comes the other way,
+   * where anything may.
+   */
+  constructor(
+    socket: Socket,
+    silenceMs: number,
+    failed: (error: MigError) => void,
+    hear: (bytes: Buffer) => void = () =>
+      this.fail(new MigError('RECORD_MALFORMED', 'data the wrong way')),
+  ) {
     this.#socket = socket;
     this.#failed = failed;
     socket.setTimeout(silenceMs, () => {
@@ -37,7 +46,7 @@ export class RecordWriter implements RecordSending {
     );
     socket.on('close', () => this.fail(new MigError('CHANNEL_LOST', 'closed')));
     socket.on('end', () => this.fail(new MigError('CHANNEL_LOST', 'closed by the peer')));
-    socket.on('data', () => this.fail(new MigError('RECORD_MALFORMED', 'data the wrong way')));
+    socket.on('data', hear);
     socket.resume();
   }
 

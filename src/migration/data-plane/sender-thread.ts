@@ -9,7 +9,7 @@ import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
 import type { Share } from '../../pages/share.ts';
 import { BlockingWriter } from './blocking-writer.ts';
-import { viewExchange, type Exchange } from './exchange-mapping.ts';
+import { viewExchange, viewPushOrder, type Exchange } from './exchange-mapping.ts';
 import { digestShare } from './memory-digest.ts';
 import { NO_EXTENT, type SenderSetup } from './messages.ts';
 import { Pacer } from './pacer.ts';
@@ -86,15 +86,22 @@ export function runSender(setup: SenderSetup): Duty {
         }
         case 'sendFinal': {
           const sending = await joined;
-          const { round, tag } = await sending.final(command.n, command.stateBytes);
+          const { n, stateBytes, leavesPages } = command;
+          const { round, tag } = await sending.final(n, stateBytes, leavesPages);
           report({ kind: 'round', round });
-          report({ kind: 'final', stateBytes: command.stateBytes, tag });
+          report({ kind: 'final', stateBytes, tag });
           return;
         }
-        case 'due':
-          throw new MigError('INTERNAL', 'a command for a receiver');
+        case 'push': {
+          const sending = await joined;
+          report({ kind: 'pushed', extent: await sending.push(viewPushOrder(setup.exchange)) });
+          return;
+        }
         case 'digest':
           report({ kind: 'digest', blocks: await digestShare(ram, ramBytes, share) });
+          return;
+        default:
+          throw new MigError('INTERNAL', `${command.kind}: a command for another`);
       }
     },
   };

@@ -44,6 +44,8 @@ export interface SenderOptions {
   readonly silenceMs?: number;
   /** Where this session goes on; undefined in the first one. */
   readonly origin?: Origin | undefined;
+  /** Whether pages may be left for the time after the guest has begun to run there. */
+  readonly postCopy?: boolean;
   readonly onProgress?: (progress: Progress) => void;
 }
 
@@ -59,6 +61,12 @@ export interface RoundSent {
 export interface FinalSent extends RoundSent {
   /** SHA-384 over the transcripts of all channels. */
   readonly transcriptDigest: Buffer;
+}
+
+/** What goes last: so much state, and pages or the word of which ones are left out. */
+interface Last {
+  readonly stateBytes: number;
+  readonly leavesPages?: boolean;
 }
 
 export class DataSender {
@@ -81,13 +89,26 @@ export class DataSender {
     return asSent(await this.#channels.nextRound());
   }
 
-  /** The last dirty pages, the first `stateBytes` of the exchange area's state, and the end. */
-  async sendFinal(n: number, state: { readonly stateBytes: number }): Promise<FinalSent> {
+  /**
+   * The last dirty pages, or which ones they are, the first `stateBytes` of the exchange area's state,
+   * and the end.
+   */
+  async sendFinal(
+    n: number,
+    { stateBytes, leavesPages = false }: Last,
+  ): Promise<FinalSent> {
     this.#startProgress();
-    this.#channels.send({ kind: 'sendFinal', n, stateBytes: state.stateBytes });
+    this.#channels.send({ kind: 'sendFinal', n, stateBytes, leavesPages });
     const sent = asSent(await this.#channels.nextRound());
     const { transcriptDigest } = await this.#channels.nextFinal();
     return { ...sent, transcriptDigest };
+  }
+
+  /** After the end: what is open, until nothing is. */
+  async push(): Promise<Extent> {
+    this.#startProgress();
+    this.#channels.send({ kind: 'push' });
+    return sumExtents((await this.#channels.next('pushed')).map(({ extent }) => extent));
   }
 
   digestMemory(): Promise<Buffer> {
@@ -140,6 +161,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       host,
       port,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
+      postCopy: options.postCopy ?? false,
       origin: options.origin,
     };
     return new ChannelThread(options.threads.take(), setup, clock, ({ pages, bytes }) => {
@@ -176,4 +198,10 @@ const asSent = ({ n, pages, zeroPages, bytes, tag }: Round): RoundSent => ({
 const sumProgress = (channels: readonly Progress[]): Progress => ({
   pages: channels.reduce((sum, { pages }) => sum + pages, 0),
   bytesSent: channels.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
+});
+
+const sumExtents = (extents: readonly Extent[]): Extent => ({
+  pages: extents.reduce((sum, { pages }) => sum + pages, 0),
+  zeroPages: extents.reduce((sum, { zeroPages }) => sum + zeroPages, 0),
+  bytes: extents.reduce((sum, { bytes }) => sum + bytes, 0),
 });

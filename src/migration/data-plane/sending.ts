@@ -4,7 +4,10 @@
  */
 import type { Clock } from '../../base/ports.ts';
 import type { Sealer } from '../../crypto/sealer.ts';
+import { BATCH_DATA_BYTES_MAX } from '../../base/limits.ts';
 import { Batcher, type PageSource } from '../../pages/batcher.ts';
+import type { PageRange } from '../../pages/bitmap.ts';
+import type { PushOrder } from '../../pages/push-order.ts';
 import { dirtyRangesOf, rangesOf, type Share } from '../../pages/share.ts';
 import type { RecordKind } from '../../protocol/record.ts';
 import { encodeRoundEnd } from '../../protocol/round-end.ts';
@@ -52,11 +55,34 @@ export class Sending {
 
   /** Sends a round and its end. Rejects with what the writer and the sealer throw. */
   async round(n: number, what: RoundPages): Promise<ChannelRound> {
-    const { exchange, share, report, sealer, clock } = this.#options;
-    const { dirty } = exchange;
-    const ranges = what === 'all' ? rangesOf(dirty.pageCount, share) : dirtyRangesOf(dirty, share);
     const round = { n, ...NO_EXTENT };
     this.#round = round;
+    await this.#sendPages(this.#rangesOf(what));
+    const { pages, zeroPages } = round;
+    await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);
+    return { ...round, tag: this.#options.sealer.endRound() };
+  }
+
+  /** After `final`: what is open, until nothing is. */
+  async push(order: PushOrder): Promise<Extent> {
+    const pushed = { n: Number.NaN, ...NO_EXTENT };
+    this.#round = pushed;
+    await this.#sendPages(order.runs());
+    const { pages, zeroPages, bytes } = pushed;
+    return { pages, zeroPages, bytes };
+  }
+
+  #rangesOf(what: RoundPages): Iterable<PageRange> {
+    const { exchange, share } = this.#options;
+    if (what === 'none') return [];
+    return what === 'all'
+      ? rangesOf(exchange.dirty.pageCount, share)
+      : dirtyRangesOf(exchange.dirty, share);
+  }
+
+  async #sendPages(ranges: Iterable<PageRange>): Promise<void> {
+    const { report, clock } = this.#options;
+    const round = this.#round;
     let toldAt = Number.NEGATIVE_INFINITY;
     for (const batch of this.#batcher.batchesOf(ranges)) {
       // Before it leaves: what the peer may have is never less than what counts as sent.
@@ -68,9 +94,6 @@ export class Sending {
       toldAt = now;
       report({ kind: 'progress', pages: round.pages, bytes: round.bytes });
     }
-    const { pages, zeroPages } = round;
-    await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);
-    return { ...round, tag: sealer.endRound() };
   }
 
   /** What of a round has left, or was about to, on this channel. */
@@ -79,15 +102,29 @@ export class Sending {
     return n === round ? extent : NO_EXTENT;
   }
 
-  /** The last round, the state if this channel carries it, and the end. */
-  async final(n: number, stateBytes: number): Promise<{ round: ChannelRound; tag: Uint8Array }> {
+  /**
+   * The last round, the state if this channel carries it, and the end. With `leavesPages` no page is
+   * sent, but which ones are not.
+   */
+  async final(
+    n: number,
+    stateBytes: number,
+    leavesPages = false,
+  ): Promise<{ round: ChannelRound; tag: Uint8Array }> {
     const { exchange, share, sealer } = this.#options;
-    const round = await this.round(n, 'dirty');
+    const round = await this.round(n, leavesPages ? 'none' : 'dirty');
     if (share.index === STATE_CHANNEL) {
+      if (leavesPages) await this.#sendAbsent(exchange.dirty.bytes);
       await this.#send('state', [exchange.state.subarray(0, stateBytes)]);
     }
     await this.#send('end', []);
     return { round: { ...round, bytes: this.#round.bytes }, tag: sealer.endRound() };
+  }
+
+  async #sendAbsent(bitmap: Uint8Array): Promise<void> {
+    for (let at = 0; at < bitmap.length; at += BATCH_DATA_BYTES_MAX) {
+      await this.#send('absent', [bitmap.subarray(at, at + BATCH_DATA_BYTES_MAX)]);
+    }
   }
 
   async #send(kind: RecordKind, pieces: readonly Uint8Array[]): Promise<void> {

@@ -10,6 +10,7 @@ import { MigError } from '../../protocol/error.ts';
 import type { SharedEvent } from '../../protocol/handover/matter.ts';
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
+import { PagePull, type PullingChannels } from '../paging/page-pull.ts';
 import { aborted, active, certified, discarded } from '../journal.ts';
 import { entryOf, migrationOf } from './entry.ts';
 import type { Side } from './handover.ts';
@@ -18,15 +19,21 @@ interface Parts {
   readonly migrationId: string;
   readonly store: RecordStore;
   readonly inventory: Inventory;
-  readonly begin: 'linked' | 'alone' | 'active';
-  /** The VM runs: what is left is the source's farewell. */
+  readonly begin: 'linked' | 'alone' | 'active' | 'pulling';
+  /** The VM runs, and is all here: what is left is the source's farewell. */
   readonly started: () => void;
+  /** The session's channels for the pages that are still to come, to be had once. */
+  readonly pulling: () => PullingChannels | undefined;
+  /** Told of each session in which they were to come that broke. */
+  readonly broken: (failure: MigError) => void;
+  /** Told of whoever takes them, for other sessions to join. */
+  readonly pulls: (pull: PagePull) => void;
 }
 
 export function destinationSide(
   parts: Parts,
 ): Side<DestinationState, DestinationWork, DestinationDone> {
-  const { migrationId, store, inventory, begin, started } = parts;
+  const { migrationId, store, inventory, begin, started, pulling, broken, pulls } = parts;
   const entry = () => entryOf(store, migrationId);
 
   /** Undefined where the name is another VM's, or this one came again or went on: not ours to touch. */
@@ -44,6 +51,26 @@ export function destinationSide(
     return found === 'gone';
   };
 
+  let pull: PagePull | undefined;
+
+  /** Who takes the pages that are to come; undefined where the guest is gone, or not ours any more. */
+  const pullOf = async (): Promise<PagePull | undefined> => {
+    if (pull !== undefined) return pull;
+    const name = ours()?.vm.name;
+    const found = name === undefined ? 'gone' : await inventory.find(name);
+    if (found === 'unreachable') throw new MigError('GUEST_SILENT', name);
+    if (found === 'gone') return undefined;
+    pull = await PagePull.begin(found, (failure) => broken(failure));
+    pulls(pull);
+    return pull;
+  };
+
+  const pulled = async (): Promise<DestinationDone | SharedEvent> => {
+    const whole = await pullOf().then((each) => each?.whole).catch(() => undefined);
+    started();
+    return whole === undefined ? { kind: 'lost' } : { kind: 'whole', faults: whole };
+  };
+
   const work = async (effect: DestinationWork): Promise<DestinationDone | SharedEvent> => {
     switch (effect.kind) {
       case 'recordActive': {
@@ -59,10 +86,18 @@ export function destinationSide(
           started();
           return { kind: 'lost' };
         }
+        const leavesPages = entry().migration.handover?.leavesPages === true;
+        if (leavesPages) {
+          const channels = pulling();
+          const puller = await pullOf();
+          if (channels !== undefined) await puller?.join(channels).catch(() => undefined);
+        }
         await inventory.letRun(name);
-        started();
+        if (!leavesPages) started();
         return { kind: 'guestStarted' };
       }
+      case 'pull':
+        return await pulled();
       case 'fileCertificate': {
         const { deletion: facts, statement, signature } = effect;
         // The VM may have gone on to another host, or been deleted, since.

@@ -46,7 +46,7 @@ interface Unsettled extends Kinded {
 export interface Side<State extends Unsettled | Settled, Work extends Kinded, Done extends Kinded> {
   readonly begin: (matter: Matter) => Step<State, Work | SharedEffect>;
   readonly step: (state: State, event: Done | SharedEvent) => Step<State, Work | SharedEffect>;
-  readonly work: (effect: Work) => Promise<Done | SharedEvent>;
+  readonly work: (effect: Work) => Promise<Done | SharedEvent | undefined>;
 }
 
 export interface About extends Omit<Matter, 'signedByPeer'> {
@@ -113,7 +113,7 @@ export class Handover<
   #isOverdue = false;
 
   constructor(ports: HandoverPorts, side: Side<State, Work, Done>, about: About) {
-    const { subject, transcriptDigest, final, link, observe, doubted } = about;
+    const { subject, transcriptDigest, leavesPages, final, link, observe, doubted } = about;
     this.#ports = ports;
     this.#side = side;
     this.#migrationId = subject.migrationId;
@@ -127,6 +127,7 @@ export class Handover<
     const matter: Matter = {
       subject,
       transcriptDigest,
+      leavesPages,
       final,
       signedByPeer: (statement, signature) => {
         const key = this.#link?.peer.publicKey;
@@ -339,9 +340,15 @@ const ASKING: ReadonlySet<string> = new Set([
   'AwaitingDeletion',
   'InDoubt',
   'Uncertified',
+  'ServingAlone',
+  'PullingAlone',
 ]);
 
 const DECIDED: ReadonlySet<string> = new Set([
+  'Serving',
+  'ServingAlone',
+  'Pulling',
+  'PullingAlone',
   'AwaitingDeletion',
   'Uncertified',
   'Deleting',
@@ -351,7 +358,14 @@ const DECIDED: ReadonlySet<string> = new Set([
 ]);
 
 /** Whether a handover in that state waits for the other host without a link to it. */
-export const isAlone = (state: string): boolean => state === 'InDoubt' || state === 'Uncertified';
+export const isAlone = (state: string): boolean => ALONE.has(state);
+
+const ALONE: ReadonlySet<string> = new Set([
+  'InDoubt',
+  'Uncertified',
+  'ServingAlone',
+  'PullingAlone',
+]);
 
 const SHARED: ReadonlySet<string> = new Set<SharedEffect['kind']>([
   'say',
@@ -368,6 +382,7 @@ const isShared = (effect: Kinded): effect is SharedEffect => SHARED.has(effect.k
 const WORDS: ReadonlySet<string> = new Set<MessageType>([
   'SURRENDER',
   'DONE',
+  'RUNNING',
   'ACTIVATED',
   'DELETED',
   'ABORT',

@@ -3,16 +3,21 @@
  * session, by a daemon that starts, or gone on with by the other host.
  */
 import type { KeyObject } from 'node:crypto';
-import { IN_DOUBT_ANSWER_MS_MAX } from '../../base/limits.ts';
+import { IN_DOUBT_ANSWER_MS_MAX, RECONNECT_WAIT_MS_MAX } from '../../base/limits.ts';
 import type { Clock, Random } from '../../base/ports.ts';
 import type { Identity } from '../../crypto/pki/identity.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { Cause } from '../../protocol/handover/matter.ts';
 import type { MigrationRecord, RecordStore } from '../../store/records.ts';
 import { connectControl, HANDOVER_PATH } from '../../transport/control.ts';
+import type { GuestMemory } from '../../guest/driver.ts';
+import type { FaultCounts } from '../../protocol/messages.ts';
+import { BackOff } from '../back-off.ts';
 import { Conversation } from '../conversation.ts';
 import type { Inventory } from '../inventory.ts';
 import { contradicted, sourceFenced, subjectOf } from '../journal.ts';
+import type { PagePull, PullingChannels } from '../paging/page-pull.ts';
+import { PageService, type Served, type ServingChannels } from '../paging/page-service.ts';
 import { migrationOf } from './entry.ts';
 import { destinationSide } from './destination-side.ts';
 import {
@@ -35,6 +40,14 @@ export interface HandoverParts {
   readonly silenceMs: number;
   /** Told of why the other host's word is missing, each time that it is another reason. */
   readonly doubted: (record: MigrationRecord, cause: Cause) => void;
+  /** Sets up another session in which pages are served that were left at this host. */
+  readonly reopen: (
+    record: MigrationRecord,
+    memory: GuestMemory,
+    signal: AbortSignal,
+  ) => Promise<ServingChannels>;
+  /** Told of why pages that were left at the source do not come. */
+  readonly interrupted: (record: MigrationRecord, failure: MigError) => void;
   /** Told of every end. */
   readonly settled: (record: MigrationRecord, settlement: Settlement) => void;
 }
@@ -43,6 +56,22 @@ export interface HandoverParts {
 interface Begun {
   readonly link?: Conversation;
   readonly observe?: (state: string) => void;
+}
+
+interface SourceSession {
+  /** Lets go of the guest's memory. */
+  readonly letGo?: () => Promise<void>;
+  /** Its channels, for the pages that were left; whoever asks closes them. */
+  readonly serving?: () => ServingChannels | undefined;
+  /** Told of how it went, where pages were left. */
+  readonly served?: (served: Served, faults: FaultCounts | undefined) => void;
+}
+
+interface DestinationSession {
+  /** The VM runs and is all here: its name is free of us. */
+  readonly started: () => void;
+  /** Its channels, for the pages that are still to come. */
+  readonly pulling?: PullingChannels | undefined;
 }
 
 /** A row for those who list what is under way. */
@@ -56,6 +85,7 @@ export interface HandoverView {
 export class Handovers {
   readonly #parts: HandoverParts;
   readonly #underWay = new Map<string, HandoverUnderWay>();
+  readonly #pulls = new Map<string, PagePull>();
 
   constructor(parts: HandoverParts) {
     this.#parts = parts;
@@ -64,16 +94,35 @@ export class Handovers {
   /** At the source, SURRENDERED is on disk. `letGo`: lets go of the guest's memory. */
   beginSource(
     migrationId: string,
-    session: Begun & { readonly letGo?: () => Promise<void> },
+    session: Begun & SourceSession,
   ): HandoverUnderWay {
-    const { store, inventory, identity } = this.#parts;
+    const { store, inventory, identity, clock, random, reopen, interrupted } = this.#parts;
+    let service: PageService | undefined;
+    const letGo = async () => {
+      await session.letGo?.();
+      await service?.close();
+    };
     const side = sourceSide({
       migrationId,
       store,
       inventory,
       hostKey: () => identity().hostKey,
       begin: session.link === undefined ? 'alone' : 'linked',
-      letGo: session.letGo ?? (() => Promise.resolve()),
+      letGo,
+      serve: (memory) => {
+        service ??= new PageService(
+          {
+            memory,
+            reopen: (signal) => reopen(migrationOf(store, migrationId), memory, signal),
+            backOff: (due) => new BackOff({ clock, random }, due, { maxMs: RECONNECT_WAIT_MS_MAX }),
+            failed: (failure) => interrupted(migrationOf(store, migrationId), failure),
+          },
+          session.serving?.(),
+        );
+      },
+      served: (faults) => {
+        if (service !== undefined) session.served?.(service.served, faults);
+      },
     });
     return this.#begun(migrationId, (about, ports) => new Handover(ports, side, about), session);
   }
@@ -81,17 +130,29 @@ export class Handovers {
   /** At the destination, PREPARED is on disk. `started`: the VM runs, its name is free of us. */
   beginDestination(
     migrationId: string,
-    session: Begun & { readonly started: () => void },
+    session: Begun & DestinationSession,
   ): HandoverUnderWay {
     const { store, inventory } = this.#parts;
-    const isActive = store.migration(migrationId)?.state === 'active';
-    const unlinked = isActive ? 'active' : 'alone';
+    const record = store.migration(migrationId);
+    const isActive = record?.state === 'active';
+    const isPulling = record?.handover?.leavesPages === true;
+    const unlinked = isActive ? (isPulling ? 'pulling' : 'active') : 'alone';
+    // To be had once.
+    let channels = session.pulling;
+    const pulling = () => {
+      const first = channels;
+      channels = undefined;
+      return first;
+    };
     const side = destinationSide({
       migrationId,
       store,
       inventory,
       begin: session.link === undefined ? unlinked : 'linked',
       started: session.started,
+      pulling,
+      broken: (failure) => this.#parts.interrupted(migrationOf(store, migrationId), failure),
+      pulls: (pull) => this.#pulls.set(migrationId, pull),
     });
     const handover = this.#begun(
       migrationId,
@@ -105,7 +166,7 @@ export class Handovers {
   /** Goes on with what the last daemon left. */
   recover(migration: MigrationRecord): void {
     const { migrationId, vm, direction, state } = migration;
-    if (state === 'active') {
+    if (state === 'active' && migration.handover?.leavesPages !== true) {
       this.beginDestination(migrationId, { started: () => undefined });
       return;
     }
@@ -116,6 +177,11 @@ export class Handovers {
         ? this.beginSource(migrationId, {})
         : this.beginDestination(migrationId, { started: release });
     void handover.settled.then(release);
+  }
+
+  /** Who takes the pages of a migration that are still to come here. */
+  pull(migrationId: string): PagePull | undefined {
+    return this.#pulls.get(migrationId);
   }
 
   get(migrationId: string): HandoverUnderWay | undefined {
@@ -218,12 +284,13 @@ export class Handovers {
     if (record?.handover === undefined || subject === undefined) {
       throw new MigError('INTERNAL', 'a handover without its record');
     }
-    const { transcriptDigest, final } = record.handover;
+    const { transcriptDigest, final, leavesPages = false } = record.handover;
     const other = record.direction === 'outgoing' ? record.to : record.from;
     const handover = make(
       {
         subject,
         transcriptDigest,
+        leavesPages,
         final,
         link,
         observe,
@@ -245,6 +312,8 @@ export class Handovers {
   async #forget(record: MigrationRecord, handover: HandoverUnderWay): Promise<void> {
     const settlement = await handover.settled;
     this.#underWay.delete(record.migrationId);
+    await this.#pulls.get(record.migrationId)?.close();
+    this.#pulls.delete(record.migrationId);
     if (settlement.code === 'TWO_LIVES') {
       // For `history`; where it cannot be written the next daemon asks, and hears it, again.
       const { store } = this.#parts;

@@ -7,6 +7,9 @@ import {
   type SourceState,
   type SourceWork,
 } from '../../protocol/handover/source.ts';
+import type { GuestMemory } from '../../guest/driver.ts';
+import { MigError } from '../../protocol/error.ts';
+import type { FaultCounts } from '../../protocol/messages.ts';
 import type { RecordStore } from '../../store/records.ts';
 import type { Inventory } from '../inventory.ts';
 import { gone, reclaimed } from '../journal.ts';
@@ -22,16 +25,30 @@ interface Parts {
   readonly begin: 'linked' | 'alone';
   /** Lets go of the guest's memory: its pages are free only when nobody maps them. */
   readonly letGo: () => Promise<void>;
+  /** Begins to send what was left of it here, to its end by `letGo`. */
+  readonly serve: (memory: GuestMemory) => void;
+  /** Told of how it went, where pages were left. */
+  readonly served: (faults: FaultCounts | undefined) => void;
 }
 
 export function sourceSide(parts: Parts): Side<SourceState, SourceWork, SourceDone> {
-  const { migrationId, store, inventory, hostKey, begin, letGo } = parts;
+  const { migrationId, store, inventory, hostKey, begin, letGo, serve, served } = parts;
   const entry = () => entryOf(store, migrationId);
 
-  const work = async (effect: SourceWork): Promise<SourceDone> => {
+  const work = async (effect: SourceWork): Promise<SourceDone | undefined> => {
     switch (effect.kind) {
+      case 'serve': {
+        const { name } = entry().vm;
+        const guest = await inventory.find(name);
+        if (typeof guest === 'string') {
+          throw new MigError('GUEST_FAILED', `${name} is ${guest}, and with it what is owed`);
+        }
+        serve(guest.memory);
+        return undefined;
+      }
       case 'deleteGuest':
         await letGo();
+        served(effect.faults);
         return {
           kind: 'guestDeleted',
           deletion: await destroyForGood(parts, migrationId, effect.activation),

@@ -39,6 +39,7 @@ export const unbegun = (
   transferMs: 0,
   handoverMs: 0,
   rounds: [],
+  postCopy: null,
   resumes: 0,
   pagesSent: 0,
   zeroPages: 0,

@@ -1,6 +1,6 @@
 /** Phase A at the destination: check that we are meant, pick among what the source offers. */
 import { PROTOCOL_VERSION } from '../messages.ts';
-import { RESUME } from '../session.ts';
+import { POST_COPY, RESUME } from '../session.ts';
 import { abort } from './abort.ts';
 import type { DestinationRules } from './state.ts';
 
@@ -22,7 +22,8 @@ export const session: DestinationRules<'AwaitingHello'> = {
         if (suite === undefined) return abort(before, 'SUITE_MISMATCH', 'none of those offered');
         if (form === undefined) return abort(before, 'FORM_MISMATCH', 'none of those offered');
         const resumes = plan.resumes && message.features.includes(RESUME);
-        const agreed = { suite, form, channels, resumes };
+        const postCopy = plan.postCopies && message.features.includes(POST_COPY);
+        const agreed = { suite, form, channels, resumes, postCopy };
         return {
           state: { kind: 'AwaitingAttRequest', plan, migrationId, agreed },
           effects: [
@@ -36,7 +37,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
                 form,
                 encodings,
                 channels,
-                features: resumes ? [RESUME] : [],
+                features: [...(resumes ? [RESUME] : []), ...(postCopy ? [POST_COPY] : [])],
               },
             },
             { kind: 'arm', deadline: 'reply' },

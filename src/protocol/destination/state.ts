@@ -29,6 +29,8 @@ export interface Plan {
   readonly encodings: readonly string[];
   readonly channelsMax: number;
   readonly formats: readonly string[];
+  /** Whether a guest can run here while its memory comes. */
+  readonly postCopies: boolean;
   /** Whether what came is held when a session breaks. */
   readonly resumes: boolean;
   /** Our challenge to the source. */
@@ -119,6 +121,8 @@ export type Event =
       readonly kind: 'finalReceived';
       readonly transcriptDigest: Uint8Array;
       readonly stateBytes: number;
+      /** Pages that come when the guest runs already. */
+      readonly absentPages: number;
       readonly memoryDigest: Uint8Array;
     }
   /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
@@ -168,6 +172,7 @@ export type Effect =
       readonly kind: 'prepare';
       readonly subject: Subject;
       readonly transcriptDigest: Uint8Array;
+      readonly leavesPages: boolean;
       readonly final: SignedFinal;
       readonly statement: Uint8Array;
     }

@@ -134,7 +134,7 @@ export const transfer: DestinationRules<
   ConfirmingFinal: {
     finalReceived: {
       to: ['Preparing', 'Aborting'],
-      run: (state, { transcriptDigest, stateBytes, memoryDigest }) => {
+      run: (state, { transcriptDigest, stateBytes, memoryDigest, absentPages }) => {
         const { plan, migrationId, agreed, subject, verify, final } = state;
         if (!equalBytes(transcriptDigest, final.transcriptDigest)) {
           return abort(state, 'TRANSCRIPT_MISMATCH', 'final');
@@ -151,6 +151,7 @@ export const transfer: DestinationRules<
               kind: 'prepare',
               subject,
               transcriptDigest,
+              leavesPages: absentPages > 0,
               final: {
                 transcriptDigest,
                 stateBytes,

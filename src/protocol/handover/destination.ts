@@ -5,17 +5,19 @@
  *
  *     AwaitingSurrender ⇄ InDoubt
  *       ├─ SURRENDER → Activating → Starting → AwaitingDeletion ⇄ Uncertified → Filing → Settled (active)
+ *       │  and where pages are still to come: Starting → Pulling ⇄ PullingAlone → AwaitingDeletion
  *       └─ the source's signed ABORT, or the state proved lost → Discarding → Settled (aborted)
  */
 import type { Code } from '../codes.ts';
 import { MigError } from '../error.ts';
 import { machine, type Row, type Rules, type Step } from '../machine.ts';
-import type { Deletion } from '../messages.ts';
+import type { Deletion, FaultCounts } from '../messages.ts';
 import { abortStatement, deletionStatement, tokenStatement } from '../statement.ts';
 import {
   sayAborted,
   sayActivated,
   sayReceipt,
+  sayRunning,
   type Cause,
   type Fencing,
   type Matter,
@@ -34,7 +36,14 @@ export type DestinationState =
   | { readonly kind: 'InDoubt'; readonly matter: Matter; readonly cause: Cause }
   | { readonly kind: 'Activating'; readonly matter: Matter; readonly right: Right }
   | { readonly kind: 'Starting'; readonly matter: Matter }
-  | { readonly kind: 'AwaitingDeletion'; readonly matter: Matter }
+  /** The VM runs here, and pages of it are still at the source. */
+  | { readonly kind: 'Pulling'; readonly matter: Matter }
+  | { readonly kind: 'PullingAlone'; readonly matter: Matter; readonly cause: Cause }
+  | {
+      readonly kind: 'AwaitingDeletion';
+      readonly matter: Matter;
+      readonly faults?: FaultCounts | undefined;
+    }
   /** The VM runs here; only the certificate of its deletion at the source is missing. */
   | { readonly kind: 'Uncertified'; readonly matter: Matter; readonly cause: Cause }
   | {
@@ -53,6 +62,8 @@ export type DestinationDone =
   /** ACTIVE is durable: the commit point. */
   | { readonly kind: 'activeRecorded' }
   | { readonly kind: 'guestStarted' }
+  /** The last page is there. */
+  | { readonly kind: 'whole'; readonly faults: FaultCounts }
   | { readonly kind: 'filed' }
   | { readonly kind: 'guestLives' }
   | { readonly kind: 'discarded' };
@@ -61,7 +72,10 @@ export type DestinationDone =
 export type DestinationWork =
   /** Write ACTIVE, sync; then `activeRecorded`; `lost` instead where the guest does not live. */
   | { readonly kind: 'recordActive'; readonly right: Right }
+  /** Let it run; where pages are still to come, whoever touches one waits for it. */
   | { readonly kind: 'startGuest' }
+  /** Take the pages that are missing, from whoever proves to be the source; then `whole`, or `lost`. */
+  | { readonly kind: 'pull' }
   | {
       readonly kind: 'fileCertificate';
       readonly deletion: Deletion;
@@ -104,9 +118,20 @@ const discard = (matter: Matter, code: Code): Next => ({
   effects: [{ kind: 'disarm' }, { kind: 'discard', code }],
 });
 
-const announce = ({ matter }: Of): Next => ({
-  state: { kind: 'AwaitingDeletion', matter },
-  effects: [sayActivated(matter), { kind: 'arm' }],
+const announce = ({ matter }: Of, faults?: FaultCounts): Next => ({
+  state: { kind: 'AwaitingDeletion', matter, faults },
+  effects: [sayActivated(matter, faults), { kind: 'arm' }],
+});
+
+const pulling = ({ matter }: Of): Next => ({
+  state: { kind: 'Pulling', matter },
+  effects: [{ kind: 'disarm' }, sayRunning(matter)],
+});
+
+/** It goes on pulling, when the source comes with pages; its link is looked for meanwhile. */
+const pullingAlone = ({ matter }: Of, { code, detail }: Cause): Next => ({
+  state: { kind: 'PullingAlone', matter, cause: { code, detail } },
+  effects: [{ kind: 'disarm' }, { kind: 'part' }, { kind: 'retryLater' }],
 });
 
 /** Asked for again later, as long as it takes; the VM runs meanwhile. */
@@ -164,7 +189,7 @@ const wordsToPrepared = {
 
 /** What the source may say to one that is active. */
 const wordsToActive = {
-  SURRENDER: { to: ['AwaitingDeletion'], run: announce },
+  SURRENDER: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
   DELETED: {
     to: ['Filing', 'Uncertified'],
     run: (state, { message: { deletion, signature } }) => {
@@ -197,6 +222,28 @@ const wordsToActive = {
     },
   },
   UNKNOWN: { to: ['Uncertified'], run: (state) => uncertified(state, unknown(state)) },
+} satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
+
+/** What the source may say to one that pulls, and what comes of pulling. */
+const whilePulling = {
+  SURRENDER: { to: ['Pulling'], run: pulling },
+  whole: {
+    to: ['AwaitingDeletion'],
+    run: (state, { faults }) => {
+      const step = announce(state, faults);
+      return { ...step, effects: [{ kind: 'disarm' }, ...step.effects] };
+    },
+  },
+  // It was ours already, and asks for no more pages.
+  lost: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
+  DELETED: {
+    to: ['PullingAlone'],
+    run: (state) =>
+      pullingAlone(state, { code: 'MESSAGE_UNEXPECTED', detail: 'DELETED before it is whole' }),
+  },
+  ABORT: wordsToActive.ABORT,
+  UNKNOWN: { to: ['PullingAlone'], run: (state) => pullingAlone(state, unknown(state)) },
+  failed: { to: ['PullingAlone'], run: pullingAlone },
 } satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
 
 export const DESTINATION_HANDOVER: DestinationRules = {
@@ -245,15 +292,42 @@ export const DESTINATION_HANDOVER: DestinationRules = {
   },
 
   Starting: {
-    guestStarted: { to: ['AwaitingDeletion'], run: announce },
+    guestStarted: {
+      to: ['Pulling', 'AwaitingDeletion'],
+      run: (state) => {
+        if (!state.matter.leavesPages) return announce(state);
+        const step = pulling(state);
+        return { ...step, effects: [...step.effects, { kind: 'pull' }] };
+      },
+    },
     failed: { to: ['Starting'], run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }) },
     due: { to: ['Starting'], run: (state) => ({ state, effects: [{ kind: 'startGuest' }] }) },
     // It was ours already: a VM whose host failed it, as any.
-    lost: { to: ['AwaitingDeletion'], run: announce },
+    lost: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
+  },
+
+  Pulling: {
+    ...whilePulling,
+    parted: { to: ['PullingAlone'], run: pullingAlone },
+  },
+
+  PullingAlone: {
+    ...whilePulling,
+    due: { to: ['PullingAlone'], run: (state) => ({ state, effects: [{ kind: 'reach' }] }) },
+    reached: { to: ['Pulling'], run: pulling },
+    parted: {
+      to: ['PullingAlone'],
+      run: ({ kind, matter }, { code, detail }) => ({
+        state: { kind, matter, cause: { code, detail } },
+        effects: [{ kind: 'retryLater' }],
+      }),
+    },
   },
 
   AwaitingDeletion: {
     ...wordsToActive,
+    // Said again with what there was to say.
+    SURRENDER: { to: ['AwaitingDeletion'], run: (state) => announce(state, state.faults) },
     parted: { to: ['Uncertified'], run: uncertified },
     failed: { to: ['Uncertified'], run: uncertified },
     deadlinePassed: {
@@ -265,7 +339,7 @@ export const DESTINATION_HANDOVER: DestinationRules = {
   Uncertified: {
     ...wordsToActive,
     due: { to: ['Uncertified'], run: (state) => ({ state, effects: [{ kind: 'reach' }] }) },
-    reached: { to: ['AwaitingDeletion'], run: announce },
+    reached: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
     parted: {
       to: ['Uncertified'],
       run: ({ kind, matter }, { code, detail }) => ({
@@ -325,12 +399,19 @@ export const stepDestinationHandover = machine<
   DestinationEffect
 >(DESTINATION_HANDOVER, (state) => ({ state, effects: [] }));
 
-/** Where it begins: on the session's link, or (after a crash) without one. */
+/**
+ * Where it begins: on the session's link, or (after a crash) without one: prepared, active, or active
+ * with pages still to come.
+ */
 export function beginDestinationHandover(
   matter: Matter,
-  from: 'linked' | 'alone' | 'active',
+  from: 'linked' | 'alone' | 'active' | 'pulling',
 ): Next {
   if (from === 'linked') return ask(matter);
   const unasked = { code: 'PEER_CLOSED', detail: 'not asked yet' } as const;
+  if (from === 'pulling') {
+    const step = pullingAlone({ matter }, unasked);
+    return { ...step, effects: [...step.effects, { kind: 'pull' }] };
+  }
   return from === 'active' ? uncertified({ matter }, unasked) : doubt({ matter }, unasked);
 }

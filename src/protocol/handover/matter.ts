@@ -4,12 +4,13 @@
  * and after a crash. So its states need no connection; a *link* is one that happens to be there.
  */
 import type { Code } from '../codes.ts';
-import type { Deletion, MessageOf, SignedFinal } from '../messages.ts';
+import type { Deletion, FaultCounts, MessageOf, SignedFinal } from '../messages.ts';
 import {
   abortStatement,
   activatedStatement,
   deletionStatement,
   receiptStatement,
+  runningStatement,
   tokenStatement,
   type Subject,
 } from '../statement.ts';
@@ -18,6 +19,8 @@ import {
 export interface Matter {
   readonly subject: Subject;
   readonly transcriptDigest: Uint8Array;
+  /** Pages come when the guest runs at the destination already. */
+  readonly leavesPages: boolean;
   /** D: what the source signed of all that it sent. */
   readonly final?: SignedFinal | undefined;
   /** Whether `signature` over `statement` is the other host's. */
@@ -31,7 +34,7 @@ export interface Fencing {
   readonly atMs: number;
 }
 
-type WordType = 'SURRENDER' | 'DONE' | 'ACTIVATED' | 'DELETED' | 'ABORT';
+type WordType = 'SURRENDER' | 'DONE' | 'RUNNING' | 'ACTIVATED' | 'DELETED' | 'ABORT';
 export type Word = { [T in WordType]: Omit<MessageOf<T>, 'signature'> }[WordType];
 
 /** A word and what its signature is over; it follows from the durable record and can be said again. */
@@ -55,10 +58,20 @@ export const sayReceipt = ({ subject, transcriptDigest }: Matter): Say => ({
   statement: receiptStatement(subject, transcriptDigest),
 });
 
-/** D, active: "it runs here". */
-export const sayActivated = ({ subject, final }: Pick<Matter, 'subject' | 'final'>): Say => ({
+/** D, active: "it runs here, and is not all here yet". */
+export const sayRunning = ({ subject }: Pick<Matter, 'subject'>): Say => ({
   kind: 'say',
-  message: { type: 'ACTIVATED', final: final ?? null },
+  message: { type: 'RUNNING' },
+  statement: runningStatement(subject),
+});
+
+/** D, active: "it runs here, and all of it is here". */
+export const sayActivated = (
+  { subject, final }: Pick<Matter, 'subject' | 'final'>,
+  faults?: FaultCounts,
+): Say => ({
+  kind: 'say',
+  message: { type: 'ACTIVATED', final: final ?? null, ...(faults === undefined ? {} : { faults }) },
   statement: activatedStatement(subject),
 });
 

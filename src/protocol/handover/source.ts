@@ -4,16 +4,18 @@
  *
  *     AwaitingActivated ⇄ InDoubt
  *       ├─ ACTIVATED → Deleting → RecordingGone → Settled (gone)
+ *       ├─ RUNNING → Serving ⇄ ServingAlone ─ ACTIVATED → Deleting
  *       └─ the destination's signed ABORT → Reclaiming → Settled (reclaimed)
  */
 import { machine, type Row, type Rules, type Step } from '../machine.ts';
 import type { Code } from '../codes.ts';
-import type { Deletion } from '../messages.ts';
+import type { Deletion, FaultCounts } from '../messages.ts';
 import {
   abortStatement,
   activatedStatement,
   deletionStatement,
   receiptStatement,
+  runningStatement,
 } from '../statement.ts';
 import {
   sayDeleted,
@@ -29,6 +31,9 @@ import {
 export type SourceState =
   | { readonly kind: 'AwaitingActivated'; readonly matter: Matter }
   | { readonly kind: 'InDoubt'; readonly matter: Matter; readonly cause: Cause }
+  /** It runs at the destination, and pages of it are here: it can never be had back. */
+  | { readonly kind: 'Serving'; readonly matter: Matter }
+  | { readonly kind: 'ServingAlone'; readonly matter: Matter; readonly cause: Cause }
   | { readonly kind: 'Deleting'; readonly matter: Matter; readonly activation: Uint8Array }
   | {
       readonly kind: 'RecordingGone';
@@ -54,8 +59,15 @@ export type SourceDone =
 
 /** What is done to the guest and the records. */
 export type SourceWork =
+  /** Send the pages that were left here, to whoever proves to be the destination; until it is deleted. */
+  | { readonly kind: 'serve' }
   /** Put on record what there is to destroy; destroy it, the vTPM's key first; then `guestDeleted`. */
-  | { readonly kind: 'deleteGuest'; readonly activation: Uint8Array }
+  | {
+      readonly kind: 'deleteGuest';
+      readonly activation: Uint8Array;
+      /** How they went while pages were to come, as the destination says; for the operator. */
+      readonly faults?: FaultCounts | undefined;
+    }
   /** Write GONE with the certificate, sync; then `goneRecorded`. */
   | {
       readonly kind: 'recordGone';
@@ -130,6 +142,16 @@ const words = {
       };
     },
   },
+  RUNNING: {
+    to: ['Serving', 'InDoubt'],
+    run: (state, { message }) => {
+      const { matter } = state;
+      if (!matter.leavesPages) return doubt(state, unexpected(message.type));
+      return matter.signedByPeer(runningStatement(matter.subject), message.signature)
+        ? { state: { kind: 'Serving', matter }, effects: [{ kind: 'disarm' }, { kind: 'serve' }] }
+        : doubt(state, { code: 'SIGNATURE_INVALID', detail: 'running' });
+    },
+  },
   // It lost what it held, on record: nobody else can run the VM any more.
   ABORT: {
     to: ['Reclaiming', 'InDoubt'],
@@ -144,6 +166,55 @@ const words = {
   UNKNOWN: {
     to: ['InDoubt'],
     run: (state) => doubt(state, { code: 'MIGRATION_UNKNOWN', detail: state.matter.subject.to }),
+  },
+} satisfies Row<SourceState, SourceEvent, SourceEffect, Of>;
+
+/** It goes on serving; the word that is missing is asked for later. */
+const alone = ({ matter }: Of, cause: Cause): Next => ({
+  state: { kind: 'ServingAlone', matter, cause },
+  effects: [{ kind: 'disarm' }, { kind: 'part' }, { kind: 'retryLater' }],
+});
+
+const unexpected = (type: string): Cause => ({ code: 'MESSAGE_UNEXPECTED', detail: type });
+
+/** What the destination may say while it gets its pages. Nothing brings the VM back. */
+const wordsWhileServing = {
+  RUNNING: {
+    to: ['Serving', 'ServingAlone'],
+    run: (state, { message }) => {
+      const { matter } = state;
+      return matter.signedByPeer(runningStatement(matter.subject), message.signature)
+        ? { state: { kind: 'Serving', matter }, effects: [{ kind: 'disarm' }] }
+        : alone(state, { code: 'SIGNATURE_INVALID', detail: 'running' });
+    },
+  },
+  ACTIVATED: {
+    to: ['Deleting', 'ServingAlone'],
+    run: (state, { message }) => {
+      const { matter } = state;
+      if (!matter.signedByPeer(activatedStatement(matter.subject), message.signature)) {
+        return alone(state, { code: 'SIGNATURE_INVALID', detail: 'activation' });
+      }
+      return {
+        state: { kind: 'Deleting', matter, activation: message.signature },
+        effects: [
+          { kind: 'disarm' },
+          { kind: 'deleteGuest', activation: message.signature, faults: message.faults },
+        ],
+      };
+    },
+  },
+  ABORT: {
+    to: ['ServingAlone'],
+    run: (state, { message }) => alone(state, unexpected(message.type)),
+  },
+  UNKNOWN: {
+    to: ['ServingAlone'],
+    run: (state) => alone(state, { code: 'MIGRATION_UNKNOWN', detail: state.matter.subject.to }),
+  },
+  failed: {
+    to: ['ServingAlone'],
+    run: (state, { code, detail }) => alone(state, { code, detail }),
   },
 } satisfies Row<SourceState, SourceEvent, SourceEffect, Of>;
 
@@ -180,6 +251,35 @@ export const SOURCE_HANDOVER: SourceRules = {
     fenced: {
       to: ['Reclaiming'],
       run: ({ matter }, { fencing }) => reclaim(matter, { code: 'FENCED', detail: '', fencing }),
+    },
+  },
+
+  Serving: {
+    ...wordsWhileServing,
+    parted: {
+      to: ['ServingAlone'],
+      run: (state, { code, detail }) => alone(state, { code, detail }),
+    },
+  },
+
+  ServingAlone: {
+    ...wordsWhileServing,
+    due: { to: ['ServingAlone'], run: (state) => ({ state, effects: [{ kind: 'reach' }] }) },
+    // What it answers to the token says how far it is.
+    reached: {
+      to: ['ServingAlone'],
+      run: (state) => ({ state, effects: [sayToken(state.matter), { kind: 'arm' }] }),
+    },
+    deadlinePassed: {
+      to: ['ServingAlone'],
+      run: (state) => alone(state, { code: 'PEER_SILENT', detail: state.kind }),
+    },
+    parted: {
+      to: ['ServingAlone'],
+      run: ({ kind, matter }, { code, detail }) => ({
+        state: { kind, matter, cause: { code, detail } },
+        effects: [{ kind: 'disarm' }, { kind: 'retryLater' }],
+      }),
     },
   },
 

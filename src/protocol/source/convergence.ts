@@ -8,7 +8,7 @@
  * disk syncs). It ignores that the guest writes until it is paused: that interval is a millisecond.
  */
 import { MiB, PAGE_BYTES } from '../../base/units.ts';
-import type { OnTimeout } from '../options.ts';
+import type { MigrateOptions, OnTimeout } from '../options.ts';
 import { endsIn, HOPELESS, type RoundFacts } from './stall.ts';
 
 /** A round smaller than this says more about latency than about bandwidth: at least so much there is. */
@@ -45,11 +45,16 @@ export const sendingMs = (dirtyPages: number, bandwidthBps: number): number =>
 export const predictedDowntimeMs = (dirtyPages: number, cost: Cost): number =>
   sendingMs(dirtyPages, cost.bandwidthBps) + cost.handoverMs;
 
-/** Why the guest was stopped: what is left fits, or there was no more time, or no more rounds. */
-export type StopReason = 'downtime-limit' | 'timeout' | 'rounds';
+/**
+ * Why the guest was stopped: what is left fits, or there was no more time, or no more rounds; or it is
+ * better sent when the guest runs there.
+ */
+export type StopReason = 'downtime-limit' | 'timeout' | 'rounds' | 'post-copy';
 
 export type Decision =
   | { readonly kind: 'stop-and-copy'; readonly why: StopReason }
+  /** As the first, but what is left is sent when the guest runs at the destination. */
+  | { readonly kind: 'post-copy'; readonly why: StopReason }
   | { readonly kind: 'another round' }
   | { readonly kind: 'give up' };
 
@@ -66,6 +71,7 @@ export interface Progress {
   readonly rounds: readonly RoundFacts[];
   readonly cost: Cost;
   readonly downtimeLimitMs: number;
+  readonly mode: MigrateOptions['mode'];
   readonly onTimeout: OnTimeout;
   /** The time is over and the guest stands still for the rest: nothing is written any more. */
   readonly isTimeOver: boolean;
@@ -78,12 +84,16 @@ export interface Progress {
  * `pause`, it does not. What that needs is sent in rounds of its own, so that a round's limits hold.
  */
 export function decide(progress: Progress): Decision {
-  const { isTimeOver, onTimeout, rounds } = progress;
+  const { isTimeOver, onTimeout, mode, rounds } = progress;
   const isLast = progress.round + 1 >= progress.roundsMax;
   const isFit = fits(progress);
+  if (isTimeOver && onTimeout === 'post-copy' && !isFit) return { kind: 'post-copy', why: 'timeout' };
   if (isTimeOver) return isFit || isLast ? stopFor('timeout') : ANOTHER_ROUND;
   if (isFit && isLast) return stopFor('downtime-limit');
   if (isFit) return progress.isEarly || pays(progress) ? ANOTHER_ROUND : stopFor('downtime-limit');
+  if (mode === 'hybrid') {
+    return isLast || !isShrinking(progress) ? { kind: 'post-copy', why: 'post-copy' } : ANOTHER_ROUND;
+  }
   if (onTimeout === 'pause') return isLast ? stopFor('rounds') : ANOTHER_ROUND;
   return isLast || endsIn(HOPELESS, rounds) ? GIVE_UP : ANOTHER_ROUND;
 }
@@ -118,12 +128,18 @@ export const deferrablePages = (cost: Cost, downtimeLimitMs: number): number =>
  * while what is left still shrinks, and sending it would be felt beside the handover. Such a round
  * takes less than the downtime limit; the guest stands still for what it leaves.
  */
-function pays({ rounds, cost }: Progress): boolean {
-  const { owedBefore, owedAfter } = rounds.at(-1) ?? NO_ROUND;
+function pays(progress: Progress): boolean {
+  const { rounds, cost } = progress;
+  const { owedAfter } = rounds.at(-1) ?? NO_ROUND;
   return (
-    owedAfter < SHRINKING * owedBefore &&
-    sendingMs(owedAfter, cost.bandwidthBps) > FELT * cost.handoverMs
+    isShrinking(progress) && sendingMs(owedAfter, cost.bandwidthBps) > FELT * cost.handoverMs
   );
+}
+
+/** Whether the last round left noticeably less than it found. */
+function isShrinking({ rounds }: Progress): boolean {
+  const { owedBefore, owedAfter } = rounds.at(-1) ?? NO_ROUND;
+  return owedAfter < SHRINKING * owedBefore;
 }
 
 const SHRINKING = 3 / 4;

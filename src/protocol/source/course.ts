@@ -105,7 +105,7 @@ export function begin(
     course.throttlePercent > 0 ? [{ kind: 'throttle', percent: course.throttlePercent }] : [];
   const terms = termsOf(plan);
   if (course.isTimeOver) {
-    return { course, effects: [{ kind: 'holdGuest' }, sendRound(round)] };
+    return { course, effects: [...heldAtTimeout(plan), sendRound(round)] };
   }
   if (terms === null) return { course, effects: [...again, sendRound(round)] };
   const { afterMs, pacing } = firstRound(terms, course.pacing, joined);
@@ -167,6 +167,10 @@ function isNews({ toldEndMs }: Course, { isFeasible, predictedMs }: Pacing): boo
 /** The guest's own time is given back: it stands still, or nothing is sent. */
 export const unthrottled = ({ throttlePercent }: Course): readonly Effect[] =>
   throttlePercent > 0 ? [{ kind: 'throttle', percent: 0 }] : [];
+
+/** A guest that is to run on at the destination runs on here until it can. */
+export const heldAtTimeout = ({ options }: Plan): readonly Effect[] =>
+  options.onTimeout === 'post-copy' ? [] : [{ kind: 'holdGuest' }];
 
 /** What is sent while the guest stands still is sent as fast as it goes. */
 export const unpaced = ({ pacing }: Course): readonly Effect[] =>

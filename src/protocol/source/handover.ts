@@ -11,19 +11,20 @@ export const handover: SourceRules<'AwaitingDone' | 'Surrendering'> = {
     DONE: {
       to: ['Surrendering', 'Aborting'],
       run: (state, { message }) => {
-        const { plan, subject, transcriptDigest } = state;
+        const { plan, subject, transcriptDigest, leavesPages } = state;
         const receipt = receiptStatement(subject, transcriptDigest);
         if (!plan.signedByPeer(receipt, message.signature)) {
           return abort(state, 'SIGNATURE_INVALID', 'receipt');
         }
         return {
-          state: { kind: 'Surrendering', plan, subject, transcriptDigest },
+          state: { kind: 'Surrendering', plan, subject, transcriptDigest, leavesPages },
           effects: [
             { kind: 'disarm' },
             {
               kind: 'surrender',
               subject,
               transcriptDigest,
+              leavesPages,
               receipt: message.signature,
               statement: tokenStatement(subject, transcriptDigest),
             },

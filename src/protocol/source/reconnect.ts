@@ -8,7 +8,7 @@ import type { Code } from '../codes.ts';
 import type { Row, Step } from '../machine.ts';
 import { isBreak } from '../session.ts';
 import { abort } from './abort.ts';
-import { unthrottled } from './course.ts';
+import { heldAtTimeout, unthrottled } from './course.ts';
 import type { Breakable, Effect, Event, Outage, SourceRules, State } from './state.ts';
 
 /** Ends a session that broke: for another one where both hosts can, else for good. */
@@ -24,9 +24,10 @@ function breakOff(state: Breakable, code: Code, detail: string): Step<State, Eff
 /** Null when there is nothing to go on with. */
 function outageOf(state: Breakable, code: Code, detail: string): Outage | null {
   if ('outage' in state) return state.outage;
-  const { agreed, course, sessions } = state;
+  const { plan, agreed, course, sessions } = state;
   // A guest that stands still does not wait for a network.
-  if (!agreed.resumes || course.isTimeOver || sessions === SESSIONS_MAX) return null;
+  const isHeld = course.isTimeOver && heldAtTimeout(plan).length > 0;
+  if (!agreed.resumes || isHeld || sessions === SESSIONS_MAX) return null;
   return { code, detail, course, sessions };
 }
 

@@ -9,6 +9,7 @@ import {
   type Course,
   costOf,
   goOn,
+  heldAtTimeout,
   learned,
   repaced,
   standingAfter,
@@ -18,6 +19,7 @@ import {
 } from './course.ts';
 import { isEarly, midRound, type Standing } from './deadline.ts';
 import { breaks } from './reconnect.ts';
+import { pausing } from './transfer.ts';
 import type { Effect, SourceRules, State } from './state.ts';
 
 type Collecting = Extract<State, { kind: 'Collecting' }>;
@@ -104,17 +106,16 @@ export const rounds: SourceRules<'SendingRound' | 'AwaitingRoundOk' | 'Collectin
         const next = { plan, agreed, subject, sessions, round: round + 1, course };
         const decision = decide(progressOf(state, course, standing));
         switch (decision.kind) {
-          case 'stop-and-copy': {
-            const { why } = decision;
+          case 'stop-and-copy':
+          case 'post-copy': {
+            const { state: pause, effects } = pausing(
+              next,
+              decision.why,
+              decision.kind === 'post-copy',
+            );
             return {
-              state: { kind: 'Pausing', ...next },
-              effects: [
-                told,
-                ...unpaced(course),
-                { kind: 'arm', deadline: 'work' },
-                { kind: 'pauseGuest', why },
-                ...unthrottled(course),
-              ],
+              state: pause,
+              effects: [told, ...unpaced(course), ...effects, ...unthrottled(course)],
             };
           }
           case 'another round': {
@@ -147,7 +148,7 @@ const whyNot = (state: Collecting, { throttlePercent }: Course, dirtyPages: numb
 
 function progressOf(state: Collecting, course: Course, standing: Standing): Progress {
   const { plan } = state;
-  const { downtimeLimitMs, roundsMax, onTimeout } = plan.options;
+  const { mode, downtimeLimitMs, roundsMax, onTimeout } = plan.options;
   const terms = termsOf(plan);
   return {
     round: roundsOf(state) - 1,
@@ -155,17 +156,18 @@ function progressOf(state: Collecting, course: Course, standing: Standing): Prog
     rounds: course.rounds,
     cost: costOf(plan, course),
     downtimeLimitMs,
+    mode,
     onTimeout,
     isTimeOver: course.isTimeOver,
     isEarly: terms !== null && isEarly(terms, standing),
   };
 }
 
-/** The time is over: the guest stands still from now on, and the rounds have an end. */
+/** The time is over: the guest stands still from now on, or the round under way is the last one. */
 function stopNow(state: InRound): Step<State, Effect> {
-  const { course } = state;
+  const { plan, course } = state;
   return {
     state: { ...state, course: { ...course, isTimeOver: true } },
-    effects: [...unpaced(course), { kind: 'holdGuest' }, ...unthrottled(course)],
+    effects: [...unpaced(course), ...heldAtTimeout(plan), ...unthrottled(course)],
   };
 }

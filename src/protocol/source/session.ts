@@ -1,6 +1,7 @@
 /** Phase A at the source: connect, offer what we speak, check what the destination picked. */
 import { PROTOCOL_VERSION } from '../messages.ts';
-import { RESUME } from '../session.ts';
+import { mayLeavePages } from '../options.ts';
+import { POST_COPY, RESUME } from '../session.ts';
 import { abort } from './abort.ts';
 import { breaks } from './reconnect.ts';
 import type { SourceRules } from './state.ts';
@@ -34,7 +35,10 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
               forms: [...plan.forms],
               encodings: [...plan.encodings],
               channels: plan.options.channels,
-              features: plan.resumes ? [RESUME] : [],
+              features: [
+                ...(plan.resumes ? [RESUME] : []),
+                ...(mayLeavePages(plan.options) ? [POST_COPY] : []),
+              ],
             },
           },
           { kind: 'arm', deadline: 'reply' },
@@ -63,7 +67,11 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
           return abort(state, 'MESSAGE_MALFORMED', 'an encoding that was not offered');
         }
         const resumes = plan.resumes && message.features.includes(RESUME);
-        const agreed = { suite, form, channels: message.channels, resumes };
+        const postCopy = mayLeavePages(plan.options) && message.features.includes(POST_COPY);
+        if (postCopy !== mayLeavePages(plan.options)) {
+          return abort(state, 'POSTCOPY_UNSUPPORTED', plan.options.to);
+        }
+        const agreed = { suite, form, channels: message.channels, resumes, postCopy };
         return {
           state: { kind: 'AwaitingEvidence', plan, agreed, outage },
           effects: [

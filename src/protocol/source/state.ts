@@ -78,7 +78,7 @@ interface Challenge {
   readonly formats: readonly string[];
   readonly policyDigest: Uint8Array;
 }
-interface Transferring extends Base {
+export interface Transferring extends Base {
   readonly agreed: Agreed;
   readonly subject: Subject;
   readonly round: number;
@@ -89,6 +89,8 @@ interface Transferring extends Base {
 interface HandingOver extends Base {
   readonly subject: Subject;
   readonly transcriptDigest: Uint8Array;
+  /** Pages that the destination gets when the guest runs there already. */
+  readonly leavesPages: boolean;
 }
 
 export type State =
@@ -115,8 +117,8 @@ export type State =
   | ({ readonly kind: 'AwaitingRoundOk'; readonly sent: RoundSent } & Transferring)
   | ({ readonly kind: 'Collecting'; readonly sent: RoundSent } & Transferring)
   | ({ readonly kind: 'Reconnecting'; readonly outage: Outage } & Base)
-  | ({ readonly kind: 'Pausing' } & Transferring)
-  | ({ readonly kind: 'SendingFinal' } & Transferring)
+  | ({ readonly kind: 'Pausing'; readonly leavesPages: boolean } & Transferring)
+  | ({ readonly kind: 'SendingFinal'; readonly leavesPages: boolean } & Transferring)
   | ({ readonly kind: 'AwaitingDone' } & HandingOver)
   | ({ readonly kind: 'Surrendering' } & HandingOver)
   | ({ readonly kind: 'HandedOver'; readonly subject: Subject } & Base)
@@ -265,13 +267,25 @@ export type Effect =
   | { readonly kind: 'throttle'; readonly percent: number }
   /** Stops the guest in the middle of a round. */
   | { readonly kind: 'holdGuest' }
-  | { readonly kind: 'pauseGuest'; readonly why: StopReason }
-  | { readonly kind: 'sendFinal'; readonly round: number; readonly stateBytes: number }
+  /** What is then owed is left out of the last round, or sent in it. */
+  | {
+      readonly kind: 'pauseGuest';
+      readonly round: number;
+      readonly why: StopReason;
+      readonly leavesPages: boolean;
+    }
+  | {
+      readonly kind: 'sendFinal';
+      readonly round: number;
+      readonly stateBytes: number;
+      readonly leavesPages: boolean;
+    }
   /** Make the surrender durable: sign the token, write it, sync; then `surrendered`. */
   | {
       readonly kind: 'surrender';
       readonly subject: Subject;
       readonly transcriptDigest: Uint8Array;
+      readonly leavesPages: boolean;
       readonly receipt: Uint8Array;
       readonly statement: Uint8Array;
     }

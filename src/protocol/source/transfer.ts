@@ -3,11 +3,14 @@
  * guest standing still, send the rest with the device state and the vTPM.
  */
 import { MigError } from '../error.ts';
+import type { Step } from '../machine.ts';
 import { finalStatement, type Subject } from '../statement.ts';
+import { portsOf } from '../session.ts';
 import { abort, refusedByPeer } from './abort.ts';
 import { begin, FRESH_COURSE } from './course.ts';
 import { breaks } from './reconnect.ts';
-import type { SourceRules } from './state.ts';
+import type { StopReason } from './convergence.ts';
+import type { Effect, SourceRules, State, Transferring } from './state.ts';
 
 export const transfer: SourceRules<
   'Describing' | 'AwaitingAcceptance' | 'JoiningChannels' | 'Pausing' | 'SendingFinal'
@@ -51,7 +54,7 @@ export const transfer: SourceRules<
       run: (state, { message }) => {
         const { plan, agreed, subject, outage } = state;
         const { ports, resume } = message;
-        if (ports.length !== agreed.channels) {
+        if (ports.length !== portsOf(agreed)) {
           return abort(state, 'MESSAGE_MALFORMED', 'ACCEPT with another number of ports');
         }
         if (resume !== null && outage === null) {
@@ -80,9 +83,13 @@ export const transfer: SourceRules<
 
   JoiningChannels: {
     channelsJoined: {
-      to: ['SendingRound'],
+      to: ['SendingRound', 'Pausing'],
       run: ({ plan, agreed, subject, outage, round }, joined) => {
         const sessions = (outage?.sessions ?? 0) + 1;
+        if (plan.options.mode === 'post-copy') {
+          const next = { plan, agreed, subject, round, course: FRESH_COURSE, sessions };
+          return pausing(next, 'post-copy', true);
+        }
         const { course, effects } = begin(plan, outage?.course ?? FRESH_COURSE, round, joined);
         return {
           state: { kind: 'SendingRound', plan, agreed, subject, round, course, sessions },
@@ -100,7 +107,12 @@ export const transfer: SourceRules<
         state: { ...state, kind: 'SendingFinal' },
         effects: [
           { kind: 'arm', deadline: 'confirm' },
-          { kind: 'sendFinal', round: state.round, stateBytes },
+          {
+            kind: 'sendFinal',
+            round: state.round,
+            stateBytes,
+            leavesPages: state.leavesPages,
+          },
         ],
       }),
     },
@@ -109,8 +121,11 @@ export const transfer: SourceRules<
   SendingFinal: {
     finalSent: {
       to: ['AwaitingDone'],
-      run: ({ plan, subject, round }, { transcriptDigest, stateBytes, memoryDigest }) => ({
-        state: { kind: 'AwaitingDone', plan, subject, transcriptDigest },
+      run: (
+        { plan, subject, round, leavesPages },
+        { transcriptDigest, stateBytes, memoryDigest },
+      ) => ({
+        state: { kind: 'AwaitingDone', plan, subject, transcriptDigest, leavesPages },
         effects: [
           {
             kind: 'sendSigned',
@@ -123,3 +138,16 @@ export const transfer: SourceRules<
     },
   },
 };
+
+/** The guest is stopped; what is then owed goes with its state, or is left for later. */
+export const pausing = (
+  next: Transferring,
+  why: StopReason,
+  leavesPages: boolean,
+): Step<Extract<State, { kind: 'Pausing' }>, Effect> => ({
+  state: { kind: 'Pausing', ...next, leavesPages },
+  effects: [
+    { kind: 'arm', deadline: 'work' },
+    { kind: 'pauseGuest', round: next.round, why, leavesPages },
+  ],
+});

@@ -5,7 +5,7 @@ import { test } from 'tap';
 import { PAGE_BYTES } from '../../../src/base/units.ts';
 import { SharedMapping } from '../../../src/native/mapping.ts';
 import { PageScanner } from '../../../src/native/page-scan.ts';
-import { WriteProtection } from '../../../src/native/userfaultfd.ts';
+import { WriteProtection } from '../../../src/native/write-protection.ts';
 
 interface Memory extends Disposable {
   readonly mapping: SharedMapping;
@@ -27,7 +27,7 @@ function memory(pages: number): Memory {
 function missing(): string | false {
   using one = memory(1);
   try {
-    using _protection = new WriteProtection(one.mapping.address, PAGE_BYTES);
+    using _protection = new WriteProtection({ address: one.mapping.address, byteLength: PAGE_BYTES });
     return false;
   } catch (thrown) {
     if (process.env['MIGD_REQUIRE_ALL'] === '1') throw thrown;
@@ -48,7 +48,7 @@ const openDescriptors = (): number => readdirSync('/proc/self/fd').length;
 void test('runs of written pages, each once', { skip }, async (t) => {
   using held = memory(64);
   const { address, byteLength } = held.mapping;
-  using _protection = new WriteProtection(address, byteLength);
+  using _protection = new WriteProtection({ address, byteLength });
   using scanner = new PageScanner(address, byteLength);
   runsOf(scanner);
   t.same(runsOf(scanner), []);
@@ -66,7 +66,7 @@ void test('more runs than one call of the kernel reports', { skip }, async (t) =
   const pages = 2 * 4096 * 2 + 3;
   using held = memory(pages);
   const { address, byteLength } = held.mapping;
-  using _protection = new WriteProtection(address, byteLength);
+  using _protection = new WriteProtection({ address, byteLength });
   using scanner = new PageScanner(address, byteLength);
   runsOf(scanner);
   const bytes = new Uint8Array(held.mapping.view());
@@ -87,11 +87,11 @@ void test(
   { skip },
   async (t) => {
     const before = openDescriptors();
-    t.throws(() => new WriteProtection(BigInt(PAGE_BYTES), PAGE_BYTES), {
+    t.throws(() => new WriteProtection({ address: BigInt(PAGE_BYTES), byteLength: PAGE_BYTES }), {
       code: 'NATIVE_FAILED',
       detail: /^UFFDIO_REGISTER: /,
     });
-    t.throws(() => new WriteProtection(1n, 1), { code: 'NATIVE_FAILED' }, 'not whole pages');
+    t.throws(() => new WriteProtection({ address: 1n, byteLength: 1 }), { code: 'NATIVE_FAILED' }, 'not whole pages');
     t.equal(openDescriptors(), before);
   },
 );
@@ -100,11 +100,11 @@ void test('the same memory cannot be protected twice', { skip }, async (t) => {
   using held = memory(4);
   const { address, byteLength } = held.mapping;
   {
-    using _first = new WriteProtection(address, byteLength);
-    t.throws(() => new WriteProtection(address, byteLength), {
+    using _first = new WriteProtection({ address, byteLength });
+    t.throws(() => new WriteProtection({ address, byteLength }), {
       code: 'NATIVE_FAILED',
       detail: 'UFFDIO_REGISTER: EBUSY',
     });
   }
-  using _again = new WriteProtection(address, byteLength);
+  using _again = new WriteProtection({ address, byteLength });
 });

@@ -83,6 +83,15 @@ async function perform(
     case 'hold':
       await machine.standStill('held');
       return {};
+    case 'halt':
+      machine.halt();
+      return {};
+    case 'trapAbsent':
+      await machine.trapAbsent();
+      return {};
+    case 'untrap':
+      machine.untrap();
+      return {};
     case 'resume':
       await machine.resume();
       return {};

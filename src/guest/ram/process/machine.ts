@@ -3,6 +3,7 @@
  * It does what it is told, one thing at a time, and knows nothing of sockets or migrations.
  */
 import { createHash } from 'node:crypto';
+import path from 'node:path';
 import type { Worker } from 'node:worker_threads';
 import type { Clock, Random } from '../../../base/ports.ts';
 import { GUEST_ACKNOWLEDGE_MS_MAX, GUEST_BOOT_MS_MAX } from '../../../base/limits.ts';
@@ -18,13 +19,14 @@ import type { DirtyTracker } from '../../dirty/tracker.ts';
 import { UffdTracker } from '../../dirty/uffd.ts';
 import type { GuestStatus, Lifecycle, SelfCheck } from '../../driver.ts';
 import { exchangeLayout, STATE_BYTES_MAX } from '../../exchange.ts';
-import type { GuestConfig } from '../agent-protocol.ts';
+import { TRAP_SOCKET, type GuestConfig } from '../agent-protocol.ts';
 import { decodeDeviceState, encodeDeviceState } from '../device-state.ts';
 import { ramLayout, type RamLayout } from '../layout.ts';
 import { checkMemory } from '../self-check.ts';
 import { Control, PAUSE, REGISTER, REGISTERS, RUN, STOP, TpmMailbox } from '../shared.ts';
 import type { VcpuInput } from '../vcpu-context.ts';
 import type { VcpuWord } from '../vcpu-word.ts';
+import { AbsentMemory } from './absent-memory.ts';
 
 export interface MachineParts {
   readonly config: GuestConfig;
@@ -54,6 +56,8 @@ export class Machine {
   #tpm: SoftwareTpm;
   #kvAddress: string | null = null;
   #lifecycle: Lifecycle;
+  /** While its memory is still to come. */
+  #absent: AbsentMemory | undefined;
 
   constructor({ config, clock, random, ram, exchange, vcpuThread }: MachineParts) {
     this.#config = config;
@@ -134,10 +138,12 @@ export class Machine {
   }
 
   trackDirty(): void {
+    this.#needMemory('dirty tracking');
     this.#tracker.arm();
   }
 
   collectDirty(into: 'replace' | 'add'): { dirtyPages: number } {
+    this.#needMemory('dirty tracking');
     if (into === 'replace') this.#bitmap.fill(0);
     this.#tracker.collect(this.#bitmap);
     return { dirtyPages: new Bitmap(this.#bitmap, this.#layout.pages).count() };
@@ -165,6 +171,29 @@ export class Machine {
     if (this.#lifecycle !== 'running') await this.#allAcknowledged();
     this.#lifecycle = 'running';
     this.#control.command = RUN;
+  }
+
+  /** As holding it; whoever waits for a page stands still as soon as it has come. */
+  halt(): void {
+    if (this.#lifecycle !== 'running') return;
+    this.#control.command = PAUSE;
+    this.#lifecycle = 'held';
+  }
+
+  async trapAbsent(): Promise<void> {
+    if (this.#absent !== undefined) return;
+    this.#needPaused('trap');
+    const { memoryDir, ramBytes } = this.#config;
+    const range = { address: this.#ram.address, byteLength: ramBytes };
+    this.#absent = await AbsentMemory.trap(range, path.join(memoryDir, TRAP_SOCKET));
+  }
+
+  /** Throws VM_STATE while a page is absent. */
+  untrap(): void {
+    const left = new Bitmap(this.#bitmap, this.#layout.pages).count();
+    if (left > 0) throw new MigError('VM_STATE', `${left} pages are absent`);
+    this.#absent?.[Symbol.dispose]();
+    this.#absent = undefined;
   }
 
   throttle(percent: number): void {
@@ -213,6 +242,7 @@ export class Machine {
 
   /** Stands the guest still for as long as it takes. */
   async check(): Promise<SelfCheck> {
+    this.#needMemory('check');
     const wasRunning = this.#lifecycle === 'running';
     await this.standStill('held');
     try {
@@ -235,6 +265,7 @@ export class Machine {
   stop(): void {
     this.#control.command = STOP;
     this.#tracker[Symbol.dispose]();
+    this.#absent?.[Symbol.dispose]();
     this.#tpm[Symbol.dispose]();
     this.#state.fill(0);
   }
@@ -296,6 +327,11 @@ export class Machine {
 
   #needPaused(what: string): void {
     if (this.#lifecycle === 'running') throw new MigError('VM_STATE', `${what} of a running guest`);
+  }
+
+  /** The bitmap says what is absent, and who touched such a page would wait. */
+  #needMemory(what: string): void {
+    if (this.#absent !== undefined) throw new MigError('VM_STATE', `${what}: its memory is coming`);
   }
 
   #registerRows(): number[][] {

@@ -1,0 +1,79 @@
+/**
+ * The source's part of a guest's network faults: a demand comes, the pages it names leave at once with what
+ * is near to them. Every page that is asked for is sent, also one that was pushed already and is on its
+ * way: whoever asks waits.
+ */
+import type { Sealer } from '../../crypto/sealer.ts';
+import { Batcher, type PageSource } from '../../pages/batcher.ts';
+import type { PushOrder } from '../../pages/push-order.ts';
+import { decodeDemand, isDemandLength } from '../../protocol/demand.ts';
+import { MigError } from '../../protocol/error.ts';
+import type { RecordHeader } from '../../protocol/record.ts';
+import type { Extent } from './messages.ts';
+import type { RecordSink } from './record-reader.ts';
+import type { RecordSending } from './record-writer.ts';
+
+/** The one region of an embedded guest's RAM. */
+const REGION = 0;
+
+export interface FaultServerOptions {
+  readonly sealer: Sealer;
+  readonly writer: RecordSending;
+  readonly ram: PageSource & { readonly pageCount: number };
+  readonly order: PushOrder;
+}
+
+export class FaultServer implements RecordSink {
+  /** It serves until it is closed. */
+  readonly isOver = false;
+  readonly #options: FaultServerOptions;
+  readonly #batcher: Batcher;
+  #demand: Uint8Array[] = [];
+  #turn: Promise<void> = Promise.resolve();
+  #pages = 0;
+  #zeroPages = 0;
+  #bytes = 0;
+
+  constructor(options: FaultServerOptions) {
+    this.#options = options;
+    this.#batcher = new Batcher(REGION, options.ram);
+  }
+
+  /** What it has sent so far. */
+  get extent(): Extent {
+    return { pages: this.#pages, zeroPages: this.#zeroPages, bytes: this.#bytes };
+  }
+
+  /** Resolves when every demand so far is answered; rejects as its writer and its sealer. */
+  get answered(): Promise<void> {
+    return this.#turn;
+  }
+
+  begin({ kind, length }: RecordHeader): void {
+    if (kind !== 'demand') throw new MigError('RECORD_ORDER', `${kind} to the source`);
+    if (!isDemandLength(length)) throw new MigError('RECORD_MALFORMED', `demand of ${length}`);
+    this.#demand = [];
+  }
+
+  plaintext(piece: Uint8Array): void {
+    this.#demand.push(piece);
+  }
+
+  accepted(): void {
+    const pages = decodeDemand(Buffer.concat(this.#demand), this.#options.ram.pageCount);
+    this.#turn = this.#turn.then(() => this.#answer(pages));
+  }
+
+  async #answer(pages: readonly number[]): Promise<void> {
+    const { order, sealer, writer } = this.#options;
+    for (const page of pages) {
+      for (const batch of this.#batcher.batchesOf(order.answer(page))) {
+        const record = sealer.seal('pages', batch.pieces);
+        this.#pages += batch.pages;
+        this.#zeroPages += batch.zeroPages;
+        this.#bytes += record.reduce((sum, piece) => sum + piece.length, 0);
+        await writer.write(record);
+      }
+    }
+  }
+}
