@@ -12,6 +12,10 @@ import { aborted } from '../migration/journal.ts';
 import { writeAtLast } from '../migration/write-at-last.ts';
 import type { MigrationDuty } from '../migration/recovery.ts';
 import { IncomingMigration } from '../migration/incoming.ts';
+import type { IncomingPorts } from '../migration/incoming-session.ts';
+import type { OutgoingPorts } from '../migration/outgoing.ts';
+import { IncomingServing } from '../migration/paging/incoming-serving.ts';
+import { openServing } from '../migration/paging/outgoing-serving.ts';
 import type { Threads } from '../migration/data-plane/threads.ts';
 import { HandoverCosts } from '../migration/handover-costs.ts';
 import type { Cause } from '../protocol/handover/matter.ts';
@@ -60,6 +64,9 @@ export class Host {
   readonly #handovers: Handovers;
   readonly #costs = new HandoverCosts();
   readonly #departures: Departures;
+  readonly #outgoing: OutgoingPorts;
+  /** Sessions in which pages come, until their channels have joined. */
+  readonly #servings = new Set<IncomingServing>();
   readonly #incoming = new Set<IncomingMigration>();
   /** Everything that any migration of this host tells: metrics and log subscribe here. */
   readonly events = new Broadcast<MigrationEvent>(0);
@@ -78,12 +85,16 @@ export class Host {
       silenceMs: config.limits.peerSilenceMs,
       doubted: parts.doubted,
       settled: parts.settled,
-      reopen: () => Promise.reject(new MigError('PEER_CLOSED')),
+      reopen: (record, memory, signal) => {
+        const address = config.peers[record.to];
+        if (address === undefined) throw new MigError('HOST_UNKNOWN', record.to);
+        return openServing(this.#outgoing, { record, memory, address, signal });
+      },
       interrupted: parts.interrupted,
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
     this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
-    const outgoing = {
+    this.#outgoing = {
       host: config.name,
       credentials: () => ({ ...identity(), appraiser: parts.appraiser() }),
       suites: config.suites,
@@ -101,7 +112,7 @@ export class Host {
     };
     const newId = () => uuidV7(clock.wall(), random.bytes(10));
     const tell = (event: MigrationEvent) => this.events.tell(event);
-    this.#departures = new Departures({ outgoing, newId, tell }, config.limits);
+    this.#departures = new Departures({ outgoing: this.#outgoing, newId, tell }, config.limits);
   }
 
   get name(): string {
@@ -161,40 +172,48 @@ export class Host {
 
   /** Another host connected to migrate to us. Throws when it is not to be listened to. */
   receive(channel: ControlChannel): IncomingMigration {
-    const { config, clock, random, store, inventory, threads, engine, postCopies } = this.#parts;
-    const { identity, hostKey } = this.#parts.identity();
-    const incoming = new IncomingMigration(
-      {
-        host: config.name,
-        identity,
-        hostKey,
-        suites: config.suites,
-        forms: config.forms,
-        engine,
-        postCopies,
-        channelsMax: CHANNELS_MAX,
-        dataPorts: config.dataPorts,
-        appraiser: this.#parts.appraiser(),
-        admission: this.#admission,
-        inventory,
-        store,
-        clock,
-        random,
-        threads,
-        handovers: this.#handovers,
-        silenceMs: config.limits.peerSilenceMs,
-        reconnectMs: config.limits.reconnectMs,
-        resumable: (id, from) =>
-          [...this.#incoming].find(
-            ({ view, isResumable }) => isResumable && view.migrationId === id && view.from === from,
-          ),
-        isUnderWay: (id) => [...this.#incoming].some(({ view }) => view.migrationId === id),
-      },
-      channel,
-    );
+    const incoming = new IncomingMigration(this.#incomingPorts(), channel);
     this.#incoming.add(incoming);
     void incoming.finished.then(() => this.#incoming.delete(incoming));
     return incoming;
+  }
+
+  /** Another host connected to send pages that are missing of a VM here. */
+  receiveServing(channel: ControlChannel): void {
+    const serving = new IncomingServing(this.#incomingPorts(), channel);
+    this.#servings.add(serving);
+    void serving.ended.then(() => this.#servings.delete(serving));
+  }
+
+  #incomingPorts(): IncomingPorts {
+    const { config, clock, random, store, inventory, threads, engine, postCopies } = this.#parts;
+    const { identity, hostKey } = this.#parts.identity();
+    return {
+      host: config.name,
+      identity,
+      hostKey,
+      suites: config.suites,
+      forms: config.forms,
+      engine,
+      postCopies,
+      channelsMax: CHANNELS_MAX,
+      dataPorts: config.dataPorts,
+      appraiser: this.#parts.appraiser(),
+      admission: this.#admission,
+      inventory,
+      store,
+      clock,
+      random,
+      threads,
+      handovers: this.#handovers,
+      silenceMs: config.limits.peerSilenceMs,
+      reconnectMs: config.limits.reconnectMs,
+      resumable: (id, from) =>
+        [...this.#incoming].find(
+          ({ view, isResumable }) => isResumable && view.migrationId === id && view.from === from,
+        ),
+      isUnderWay: (id) => [...this.#incoming].some(({ view }) => view.migrationId === id),
+    };
   }
 
   /** Ends what the last daemon left under way, and goes on with its handovers. */
@@ -363,6 +382,7 @@ export class Host {
   async stop(): Promise<void> {
     this.#stopping = true;
     for (const incoming of this.#incoming) incoming.cancel('DAEMON_STOPPING');
+    for (const serving of this.#servings) serving.cancel();
     await Promise.allSettled([
       this.#departures.stop('DAEMON_STOPPING'),
       ...[...this.#incoming].map(({ finished }) => finished),

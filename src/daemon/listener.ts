@@ -22,6 +22,7 @@ import {
   HANDOVER_PATH,
   hostPeer,
   MIGRATE_PATH,
+  SERVE_PATH,
   peerIdentity,
   REFUSAL_HEADER,
 } from '../transport/control.ts';
@@ -32,6 +33,8 @@ export const API_PATH = '/api';
 export interface Doors {
   /** Another host wants to migrate to us. */
   readonly host: (channel: ControlChannel) => void;
+  /** Another host comes with pages that are missing of a VM here. */
+  readonly serving: (channel: ControlChannel) => void;
   /** Another host wants to settle a handover. */
   readonly handover: (channel: ControlChannel) => void;
   /** Why hosts are not let in to migrate now, if so. */
@@ -133,6 +136,13 @@ function route(input: {
     const peer = hostPeer(stream);
     sockets.host.handleUpgrade(request, stream, head, (socket) => {
       doors.host(new ControlChannel(socket, stream, peer));
+    });
+    return;
+  }
+  if (identity.kind === 'host' && request.url === SERVE_PATH) {
+    const peer = hostPeer(stream);
+    sockets.host.handleUpgrade(request, stream, head, (socket) => {
+      doors.serving(new ControlChannel(socket, stream, peer));
     });
     return;
   }

@@ -126,6 +126,10 @@ async function run(config: Config): Promise<void> {
           log.info({ migration: migrationId, ...result }, 'incoming migration ended'),
         );
       },
+      serving: (channel) => {
+        log.info({ from: channel.peer.name }, 'a host comes with pages');
+        host.receiveServing(channel);
+      },
       handover: (channel) => {
         log.info({ from: channel.peer.name }, 'a host asks about a handover');
         host.receiveHandover(channel);

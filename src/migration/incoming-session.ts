@@ -97,6 +97,7 @@ export class IncomingSession {
     agreed: Agreed,
     memory: GuestMemory,
     standing: Standing | null,
+    { isLate = false }: { readonly isLate?: boolean } = {},
   ): Promise<ReceivingChannels> {
     const { suite, form, channels, postCopy } = agreed;
     const { identity, dataPorts, clock, threads, silenceMs, engine } = this.#ports;
@@ -119,10 +120,11 @@ export class IncomingSession {
       silenceMs,
       origin: originAt(standing),
       postCopy,
+      isLate,
     };
     const [receiver, faults] = await Promise.allSettled([
       openReceiver(options),
-      postCopy ? openFaultHandler(options, channels) : undefined,
+      postCopy ? openFaultHandler(options, channels, isLate) : undefined,
     ]);
     if (receiver.status === 'fulfilled' && faults.status === 'fulfilled') {
       return new ReceivingChannels(receiver.value, faults.value);

@@ -166,6 +166,7 @@ export class IncomingMigration implements Resumable {
       this.#ports;
     const { peer } = this.#conversation;
     return {
+      purpose: 'migrate',
       host,
       from: peer.name,
       suites,
@@ -219,6 +220,8 @@ export class IncomingMigration implements Resumable {
           .then(({ pages, tag }) => ({ kind: 'roundReceived', round: effect.round, pages, tag }));
       case 'awaitFinal':
         return this.#awaitFinal(effect.verify);
+      case 'reopen':
+        throw new Error('of a session to pull');
       case 'prepare':
         return this.#prepare(effect);
       case 'hold':

@@ -17,6 +17,13 @@ export interface Entry {
 
 type Handover = Omit<Matter, 'signedByPeer'>;
 
+/** What a session picked, by name. */
+interface Session {
+  readonly suite: string;
+  readonly form: string;
+  readonly channels: number;
+}
+
 /**
  * A turn is taken from the state before it, by the migration that led to that, or once more: a write
  * that failed may have been made. Whoever comes later has another VM's record before him.
@@ -60,11 +67,28 @@ const retold = (
 export const surrendered = (
   { vm, migration }: Entry,
   about: Handover,
-  words: { readonly receipt: Uint8Array; readonly token: Uint8Array },
-): Change => ({
-  vm: { ...vm, state: 'surrendered', migrationId: migration.migrationId },
-  migration: { ...migration, state: 'surrendered', handover: handover(about), ...words },
-});
+  said: {
+    readonly receipt: Uint8Array;
+    readonly token: Uint8Array;
+    /** What its session had picked; one that serves pages later picks the same. */
+    readonly session?: Session | undefined;
+  },
+): Change => {
+  const { session, ...words } = said;
+  const kept =
+    session === undefined || !about.leavesPages
+      ? {}
+      : { session: { suite: session.suite, form: session.form, channels: session.channels } };
+  return {
+    vm: { ...vm, state: 'surrendered', migrationId: migration.migrationId },
+    migration: {
+      ...migration,
+      state: 'surrendered',
+      handover: { ...handover(about), ...kept },
+      ...words,
+    },
+  };
+};
 
 /** S: the destination said that it runs there; what is about to be destroyed here. */
 export const deleting = (

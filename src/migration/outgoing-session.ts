@@ -19,6 +19,13 @@ import type { AttestationReport } from './report.ts';
 
 const NOBODY = { message: ignore, broken: ignore, closed: ignore };
 
+/** What a session picked, by name. */
+interface AgreedNames {
+  readonly suite: string;
+  readonly form: string;
+  readonly channels: number;
+}
+
 /** Who this host is, and whom it trusts. */
 export interface Credentials {
   readonly identity: Identity;
@@ -35,7 +42,7 @@ export class OutgoingSession {
   #conversation: Conversation | undefined;
   #secret: SessionSecret | undefined;
   /** What HELLO_OK picked and what was attested, here or in the session before. */
-  agreed: { readonly suite: string; readonly form: string; readonly channels: number } | undefined;
+  agreed: AgreedNames | undefined;
   attestation: { readonly source: AttestationReport; readonly destination: AttestationReport } = {
     source: { format: '', verdict: 'none' },
     destination: { format: '', verdict: 'none' },
@@ -72,7 +79,7 @@ export class OutgoingSession {
     const { clock, silenceMs } = this.#ports;
     const channel = await connectControl({
       address: this.#request.address,
-      path: MIGRATE_PATH,
+      path: this.#request.path ?? MIGRATE_PATH,
       expected: this.#request.options.to,
       identity: this.credentials.identity,
       signal: this.#end.signal,

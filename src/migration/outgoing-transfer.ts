@@ -13,21 +13,19 @@ import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
 import { BandwidthLimit } from './bandwidth-limit.ts';
 import type { Extent, RoundPages } from './data-plane/messages.ts';
 import { DeferredPages } from './data-plane/deferred-pages.ts';
-import {
-  openSender,
-  type DataSender,
-  type Progress,
-  type SenderOptions,
-} from './data-plane/sender.ts';
+import type { DataSender, Progress, SenderOptions } from './data-plane/sender.ts';
 import { allAbsent } from './data-plane/exchange-mapping.ts';
-import { openFaultServer, type FaultServerChannel } from './data-plane/fault-channel.ts';
 import { keepUnacknowledged } from './data-plane/unacknowledged.ts';
 import type { ServingChannels } from './paging/page-service.ts';
+import { closeChannels, openChannels, type SendingChannels } from './sending-channels.ts';
 import { originAt, standingAt, type Standing } from './standing.ts';
 import type { Telemetry } from './telemetry.ts';
 
 /** Of one session: what a transfer adds to the channels itself is left out. */
-export interface ChannelOptions extends Omit<SenderOptions, 'memory' | 'origin' | 'onProgress' | 'postCopy'> {
+export interface ChannelOptions extends Omit<
+  SenderOptions,
+  'memory' | 'origin' | 'onProgress' | 'postCopy'
+> {
   /** Whether the last of `peer.ports` is to ask for pages on, that may be left. */
   readonly postCopy: boolean;
   /** Aborted when the session ends. */
@@ -35,37 +33,6 @@ export interface ChannelOptions extends Omit<SenderOptions, 'memory' | 'origin' 
   /** Hears of a channel that breaks after all have joined. */
   readonly failed: (failure: MigError) => void;
 }
-
-/** Channels of one session, with one for faults where pages may be left. */
-interface OpenChannels {
-  readonly sender: DataSender;
-  readonly faults: FaultServerChannel | undefined;
-  readonly failed: Promise<MigError>;
-}
-
-/** Opens all; rejects as `openSender`, and nothing is left open then. */
-async function openChannels(options: SenderOptions): Promise<OpenChannels> {
-  const { peer, postCopy = false } = options;
-  const channels = peer.ports.length - (postCopy ? 1 : 0);
-  const [sender, faults] = await Promise.allSettled([
-    openSender({ ...options, peer: { ...peer, ports: peer.ports.slice(0, channels) } }),
-    postCopy ? openFaultServer(options, channels, peer.ports[channels] ?? 0) : undefined,
-  ]);
-  if (sender.status === 'fulfilled' && faults.status === 'fulfilled') {
-    const failed = Promise.race([
-      sender.value.failed,
-      ...(faults.value === undefined ? [] : [faults.value.failed]),
-    ]);
-    return { sender: sender.value, faults: faults.value, failed };
-  }
-  if (sender.status === 'fulfilled') await sender.value.close();
-  if (faults.status === 'fulfilled') await faults.value?.close();
-  throw sender.status === 'rejected' ? sender.reason : (faults as PromiseRejectedResult).reason;
-}
-
-const closeChannels = async ({ sender, faults }: Omit<OpenChannels, 'failed'>): Promise<void> => {
-  await Promise.all([sender.close(), faults?.close()]);
-};
 
 /** Round 0 sends every page, a later one those in the bitmap. */
 const pagesOf = (round: number): RoundPages => (round === 0 ? 'all' : 'dirty');
@@ -83,7 +50,7 @@ export class OutgoingTransfer {
   readonly #progressed: (event: Event) => void;
   /** Of what it may send, whoever says so. */
   readonly limit = new BandwidthLimit();
-  #session: (OpenChannels & { readonly options: ChannelOptions }) | undefined;
+  #session: (SendingChannels & { readonly options: ChannelOptions }) | undefined;
   /** Pages owed to the destination: those of the bitmap, and those that the round leaves out. */
   #dirtyPages = 0;
   #deferred: DeferredPages;

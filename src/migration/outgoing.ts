@@ -21,6 +21,7 @@ import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/
 import type { Change, MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
 import { ENCODINGS } from '../pages/batch.ts';
 import type { Engine } from '../transport/connection.ts';
+import type { SERVE_PATH } from '../transport/control.ts';
 import type { Threads } from './data-plane/threads.ts';
 import type { HandoverCosts } from './handover-costs.ts';
 import type { Handovers } from './handover/handovers.ts';
@@ -71,6 +72,8 @@ export interface OutgoingRequest {
   readonly address: string;
   /** How long it waited for its turn. */
   readonly queuedMs: number;
+  /** Which door of the destination; that of a migration unless said. */
+  readonly path?: typeof SERVE_PATH;
 }
 
 export class OutgoingMigration {
@@ -219,6 +222,7 @@ export class OutgoingMigration {
     const { appraiser } = this.#session.credentials;
     const { options, migrationId } = this.#request;
     return {
+      purpose: 'migrate',
       migrationId,
       from: host,
       options,
@@ -341,7 +345,11 @@ export class OutgoingMigration {
     try {
       const token = this.#session.sign(statement);
       const change = () =>
-        surrendered({ vm: this.#vm, migration: migration() }, effect, { receipt, token });
+        surrendered({ vm: this.#vm, migration: migration() }, effect, {
+          receipt,
+          token,
+          session: this.#session.agreed,
+        });
       await store.write(change()).catch((thrown: unknown) => this.#insist(thrown, change));
       return { kind: 'surrendered' };
     } catch (thrown) {

@@ -19,6 +19,11 @@ export class ReceivingChannels {
     return [...this.receiver.ports, ...(this.#faults === undefined ? [] : [this.#faults.port])];
   }
 
+  /** Every channel has its rightful peer. */
+  get joined(): Promise<unknown> {
+    return Promise.all([this.receiver.joined, this.#faults?.joined]);
+  }
+
   /** Resolves with the first failure of any. */
   get failed(): Promise<MigError> {
     const { failed } = this.receiver;

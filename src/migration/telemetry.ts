@@ -36,14 +36,7 @@ const PHASES: Readonly<Record<string, Phase | undefined>> = {
 };
 
 type Mark =
-  | 'started'
-  | 'attesting'
-  | 'offering'
-  | 'final'
-  | 'paused'
-  | 'activated'
-  | 'whole'
-  | 'ended';
+  'started' | 'attesting' | 'offering' | 'final' | 'paused' | 'activated' | 'whole' | 'ended';
 
 const NOTHING_LEFT = { dirtyPages: 0, deferredPages: 0 };
 

@@ -56,4 +56,5 @@ function runsIn(bits: number, base: number): PageRange[] {
 }
 
 /** The place of the lowest bit that is set; 32 when none is. */
-const lowestSet = (bits: number): number => (bits === 0 ? WORD_PAGES : 31 - Math.clz32(bits & -bits));
+const lowestSet = (bits: number): number =>
+  bits === 0 ? WORD_PAGES : 31 - Math.clz32(bits & -bits);

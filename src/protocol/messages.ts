@@ -74,6 +74,10 @@ const define = <T extends string, S extends z.core.$ZodShape>(type: T, shape: S)
   z.strictObject({ type: z.literal(type), ...shape });
 
 const refusal = { code: word, detail };
+const dataPorts = z
+  .array(z.number().int().min(1).max(65_535))
+  .min(1)
+  .max(CHANNELS_MAX + 1);
 
 export const MESSAGES = {
   // Phase A: session
@@ -130,10 +134,7 @@ export const MESSAGES = {
   ACCEPT: define('ACCEPT', {
     reservation: z.uuid(),
     /** One data port a channel, on the address of the control connection; where pages may be left, one more to ask for them. */
-    ports: z
-      .array(z.number().int().min(1).max(65_535))
-      .min(1)
-      .max(CHANNELS_MAX + 1),
+    ports: dataPorts,
     /** What it holds of a session of this migration that broke; null: nothing. */
     resume: z.strictObject({ round, accepted: z.array(count).min(1).max(CHANNELS_MAX) }).nullable(),
   }),
@@ -148,6 +149,9 @@ export const MESSAGES = {
   ROUND_OK: define('ROUND_OK', { round }),
   FINAL: define('FINAL', { round, ...signedFinal }),
   DONE: define('DONE', { signature }),
+
+  // A later session of a post-copy: the guest runs at the destination, which asks for what it lacks
+  PULL: define('PULL', { ports: dataPorts }),
 
   // Phase D: handover and deletion
   SURRENDER: define('SURRENDER', { signature }),

@@ -49,6 +49,10 @@ export const migrationRecordSchema = z.strictObject({
       transcriptDigest: bytes,
       /** Pages come when the guest runs at the destination already. */
       leavesPages: z.literal(true).optional(),
+      /** S, then: what the session had picked. */
+      session: z
+        .strictObject({ suite: z.string(), form: z.string(), channels: z.number().int() })
+        .optional(),
       /** D: what the source signed of all that it sent. */
       final: signedFinalSchema.optional(),
     })

@@ -20,6 +20,8 @@ import { clientOptions, CONTROL_ALPN } from './tls.ts';
 export const MIGRATE_PATH = '/migrate';
 /** The path of a link by which a handover goes on. */
 export const HANDOVER_PATH = '/handover';
+/** The path of a session in which pages are served that were left of a VM that was handed over. */
+export const SERVE_PATH = '/serve';
 
 /** The header of an HTTP answer that says, by code, why a connection was refused. */
 export const REFUSAL_HEADER = 'migd-code';
@@ -155,7 +157,7 @@ export function peerIdentity(tls: TLSSocket): Peer & { readonly kind: string } {
  */
 export function connectControl(input: {
   readonly address: string;
-  readonly path: typeof MIGRATE_PATH | typeof HANDOVER_PATH;
+  readonly path: typeof MIGRATE_PATH | typeof HANDOVER_PATH | typeof SERVE_PATH;
   readonly expected: string;
   readonly identity: Identity;
   readonly signal: AbortSignal;

@@ -8,7 +8,14 @@ import type { Clock } from '../../base/ports.ts';
 import { closeNative } from '../../native/descriptors.ts';
 import { interrupt } from '../../native/sockets.ts';
 import { MigError } from '../../protocol/error.ts';
-import { keysOf, type Command, type Extent, type Report, type ReportOf, type Setup } from './messages.ts';
+import {
+  keysOf,
+  type Command,
+  type Extent,
+  type Report,
+  type ReportOf,
+  type Setup,
+} from './messages.ts';
 
 /** Reports of one kind that nobody has asked for yet: a peer that runs further ahead is wrong. */
 const UNASKED_MAX = 4;
@@ -51,7 +58,10 @@ export class ChannelThread {
     this.#clock = clock;
     this.#progressed = progressed;
     this.#worker = worker;
-    worker.postMessage(setup, keysOf(setup).map(({ buffer }) => buffer));
+    worker.postMessage(
+      setup,
+      keysOf(setup).map(({ buffer }) => buffer),
+    );
     this.#worker.on('message', (report: Report) => this.#take(report));
     this.#worker.on('error', (cause) =>
       this.#fail(new MigError('INTERNAL', `data worker: ${cause.message}`, { cause })),

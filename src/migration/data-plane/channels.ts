@@ -46,7 +46,11 @@ export class Channels {
   /** Resolves with the first report of a kind from any channel; never rejects. */
   first(kind: Report['kind']): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    for (const thread of this.#threads) thread.next(kind).then(() => resolve(), () => undefined);
+    for (const thread of this.#threads)
+      thread.next(kind).then(
+        () => resolve(),
+        () => undefined,
+      );
     return promise;
   }
 

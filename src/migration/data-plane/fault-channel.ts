@@ -2,12 +2,18 @@
  * The channel of a session on which pages are asked for while their guest runs: both hosts' handles on it.
  * It is apart from those that push, so that no page that is waited for stands behind many that are not.
  */
-import { CHANNEL_SILENCE_MS_MAX, JOIN_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.ts';
+import {
+  CHANNEL_SILENCE_MS_MAX,
+  JOIN_MS_MAX,
+  JOIN_WAIT_MS_MAX,
+  WORKER_START_MS_MAX,
+} from '../../base/limits.ts';
 import type { MigError } from '../../protocol/error.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
 import { ChannelThread } from './channel-thread.ts';
 import { ExchangeMapping } from './exchange-mapping.ts';
-import type { ChannelSetup, Extent } from './messages.ts';
+import { NO_EXTENT, type ChannelSetup, type Extent } from './messages.ts';
+import { PUSHED } from './sending.ts';
 import { pemOf, type SenderOptions } from './sender.ts';
 import type { ReceiverOptions } from './receiver.ts';
 
@@ -15,7 +21,7 @@ import type { ReceiverOptions } from './receiver.ts';
 class FaultChannel {
   protected readonly thread: ChannelThread;
   readonly #mapping: ExchangeMapping;
-  #closed: Promise<void> | undefined;
+  #closed: Promise<Extent> | undefined;
 
   constructor(thread: ChannelThread, mapping: ExchangeMapping) {
     this.thread = thread;
@@ -26,30 +32,33 @@ class FaultChannel {
     return this.thread.failed;
   }
 
-  /** Ends the thread within a bound, then unmaps. Idempotent. */
-  close(): Promise<void> {
+  /** Ends the thread within a bound, then unmaps; resolves with what it has sent. Idempotent. */
+  close(): Promise<Extent> {
     this.#closed ??= this.thread
-      .close()
-      .then(() => undefined)
+      .close(PUSHED)
+      .then((extent) => extent ?? NO_EXTENT)
       .finally(() => this.#mapping[Symbol.dispose]());
     return this.#closed;
   }
 }
 
 export class FaultServerChannel extends FaultChannel {
-  /** What it has sent so far. */
-  async account(): Promise<Extent> {
-    this.thread.send({ kind: 'account' });
-    return (await this.thread.next('account')).extent;
+  /** Resolves when the destination has said what it lacks: it is in the exchange's bitmap. Bounded. */
+  async absentHeard(): Promise<void> {
+    await this.thread.next('absentHeard', JOIN_WAIT_MS_MAX);
   }
 }
 
 export class FaultHandlerChannel extends FaultChannel {
   readonly port: number;
+  readonly joined: Promise<void>;
 
   constructor(thread: ChannelThread, mapping: ExchangeMapping, port: number) {
     super(thread, mapping);
     this.port = port;
+    this.joined = thread.next('joined').then(() => undefined);
+    // Whoever does not ask is told by `failed`.
+    this.joined.catch(() => undefined);
   }
 
   /** Resolves when a fault has brought the last absent page; never, when that came otherwise. */
@@ -69,7 +78,7 @@ export class FaultHandlerChannel extends FaultChannel {
   }
 
   async counts(): Promise<FaultCounts> {
-    this.thread.send({ kind: 'account' });
+    this.thread.send({ kind: 'count' });
     return (await this.thread.next('faults')).faults;
   }
 }
@@ -102,10 +111,12 @@ export async function openFaultServer(
   options: SenderOptions,
   channel: number,
   port: number,
+  hearsAbsent = false,
 ): Promise<FaultServerChannel> {
   const mapping = new ExchangeMapping(options.memory);
   const { host } = options.peer;
-  const setup = { role: 'faultServer', host, port, ...setupOf(options, channel, mapping) } as const;
+  const common = setupOf(options, channel, mapping);
+  const setup = { role: 'faultServer', host, port, hearsAbsent, ...common } as const;
   const thread = new ChannelThread(options.threads.take(), setup, options.clock);
   const opened = new FaultServerChannel(thread, mapping);
   try {
@@ -121,11 +132,12 @@ export async function openFaultServer(
 export async function openFaultHandler(
   options: ReceiverOptions,
   channel: number,
+  tellsAbsent = false,
 ): Promise<FaultHandlerChannel> {
   const mapping = new ExchangeMapping(options.memory);
   const { address, ports } = options;
   const common = setupOf(options, channel, mapping);
-  const setup = { role: 'faultHandler', address, ports, ...common } as const;
+  const setup = { role: 'faultHandler', address, ports, tellsAbsent, ...common } as const;
   const thread = new ChannelThread(options.threads.take(), setup, options.clock);
   try {
     const { port } = await thread.next('listening', WORKER_START_MS_MAX);

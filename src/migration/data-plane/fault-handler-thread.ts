@@ -17,7 +17,7 @@ import type { FaultCounts } from '../../protocol/messages.ts';
 import { listenDataChannel } from '../../transport/data-channel.ts';
 import { BlockingReader } from './blocking-reader.ts';
 import { BlockingWriter } from './blocking-writer.ts';
-import { viewAbsence } from './exchange-mapping.ts';
+import { viewAbsence, viewExchange } from './exchange-mapping.ts';
 import { FaultHandler } from './fault-handler.ts';
 import { NO_EXTENT, type FaultHandlerSetup } from './messages.ts';
 import { RamFile } from './ram-file.ts';
@@ -97,6 +97,7 @@ async function answer(
     clock,
   });
   progress.handler = handler;
+  if (setup.tellsAbsent) await handler.tellAbsent(viewExchange(exchange).dirty.bytes);
   const heard = () => undefined;
   const reader = new BlockingReader({ link, opener, sink: handler, silenceMs, clock, heard });
   let lookedAt = clock.now();
@@ -119,8 +120,14 @@ export function runFaultHandler(setup: FaultHandlerSetup): Duty {
     reckon: () => NO_EXTENT,
     wipe: () => progress.wipe.forEach((each) => each[Symbol.dispose]()),
     obey: async (command) => {
-      if (command.kind === 'answer') await answer(setup, await joined, command.path, progress);
-      if (command.kind !== 'account') {
+      if (command.kind === 'answer') {
+        await answer(setup, await joined, command.path, progress).catch((thrown: unknown) => {
+          // What there is to tell is told before nobody listens any more.
+          report({ kind: 'faults', faults: progress.handler?.counts ?? NO_FAULTS });
+          throw thrown;
+        });
+      }
+      if (command.kind !== 'count') {
         throw new MigError('INTERNAL', `${command.kind}: a command for another`);
       }
       report({ kind: 'faults', faults: progress.handler?.counts ?? NO_FAULTS });

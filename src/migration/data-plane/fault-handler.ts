@@ -4,7 +4,7 @@
  * there. No page that the guest may have written since is ever placed again: late-pages.ts.
  */
 import type { Clock } from '../../base/ports.ts';
-import { DEMAND_PAGES_MAX } from '../../base/limits.ts';
+import { BATCH_DATA_BYTES_MAX, DEMAND_PAGES_MAX } from '../../base/limits.ts';
 import type { Sealer } from '../../crypto/sealer.ts';
 import type { PageFaults } from '../../native/page-trap.ts';
 import { Placer } from '../../pages/placer.ts';
@@ -54,6 +54,14 @@ export class FaultHandler implements RecordSink {
   /** Whether a page was asked for that has not come. */
   get isWaiting(): boolean {
     return this.#asked.size > 0;
+  }
+
+  /** Says which pages are lacking. */
+  async tellAbsent(bitmap: Uint8Array): Promise<void> {
+    const { sealer, writer } = this.#options;
+    for (let at = 0; at < bitmap.length; at += BATCH_DATA_BYTES_MAX) {
+      await writer.write(sealer.seal('absent', [bitmap.subarray(at, at + BATCH_DATA_BYTES_MAX)]));
+    }
   }
 
   /** Takes the faults that are there: maps what has come, asks for the rest. */

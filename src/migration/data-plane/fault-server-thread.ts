@@ -10,7 +10,7 @@ import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
 import { BlockingReader } from './blocking-reader.ts';
 import { BlockingWriter } from './blocking-writer.ts';
-import { viewPushOrder } from './exchange-mapping.ts';
+import { viewExchange, viewPushOrder } from './exchange-mapping.ts';
 import { FaultServer } from './fault-server.ts';
 import { NO_EXTENT, type FaultServerSetup } from './messages.ts';
 import { RamFile } from './ram-file.ts';
@@ -47,13 +47,19 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
   const opener = new Opener({ ...common, keys: demandKeys });
   progress.wipe.push(sealer, opener);
   const order = viewPushOrder(setup.exchange);
+  const absent = setup.hearsAbsent
+    ? {
+        bitmap: viewExchange(setup.exchange).dirty.bytes,
+        heard: () => report({ kind: 'absentHeard' }),
+      }
+    : undefined;
   const ram = new RamFile(setup.ramPath, setup.exchange.ramBytes);
   if (isNative) {
     const { link } = carrier;
     progress.wipe.push(link);
     const clock = threadClock;
     const writer = new BlockingWriter(link, silenceMs, clock);
-    const server = new FaultServer({ sealer, writer, ram, order });
+    const server = new FaultServer({ sealer, writer, ram, order, absent });
     progress.server = server;
     report({ kind: 'joined', fd: link.fd });
     const heard = () => undefined;
@@ -65,7 +71,7 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
   }
   const { socket } = carrier;
   const writer = new RecordWriter(socket, silenceMs, reportFailure, (bytes) => push(bytes));
-  const server = new FaultServer({ sealer, writer, ram, order });
+  const server = new FaultServer({ sealer, writer, ram, order, absent });
   progress.server = server;
   const reader = new RecordReader(opener, server);
   const push = (bytes: Uint8Array): void => {
@@ -83,13 +89,9 @@ export function runFaultServer(setup: FaultServerSetup): Duty {
   const progress: Progress = { wipe: [] };
   serve(setup, progress).catch(reportFailure);
   return {
-    reckon: () => NO_EXTENT,
+    reckon: () => progress.server?.extent ?? NO_EXTENT,
     wipe: () => progress.wipe.forEach((each) => each[Symbol.dispose]()),
-    obey: async (command) => {
-      if (command.kind !== 'account') {
-        throw new MigError('INTERNAL', `${command.kind}: a command for another`);
-      }
-      report({ kind: 'account', extent: progress.server?.extent ?? NO_EXTENT });
-    },
+    obey: (command) =>
+      Promise.reject(new MigError('INTERNAL', `${command.kind}: a command for another`)),
   };
 }

@@ -21,6 +21,8 @@ export interface FaultServerOptions {
   readonly writer: RecordSending;
   readonly ram: PageSource & { readonly pageCount: number };
   readonly order: PushOrder;
+  /** Takes the bitmap of what the destination lacks, which it says first; undefined: that is known. */
+  readonly absent?: { readonly bitmap: Uint8Array; readonly heard: () => void } | undefined;
 }
 
 export class FaultServer implements RecordSink {
@@ -28,7 +30,8 @@ export class FaultServer implements RecordSink {
   readonly isOver = false;
   readonly #options: FaultServerOptions;
   readonly #batcher: Batcher;
-  #demand: Uint8Array[] = [];
+  #plaintext: Uint8Array[] = [];
+  #absentBytes = 0;
   #turn: Promise<void> = Promise.resolve();
   #pages = 0;
   #zeroPages = 0;
@@ -50,18 +53,36 @@ export class FaultServer implements RecordSink {
   }
 
   begin({ kind, length }: RecordHeader): void {
-    if (kind !== 'demand') throw new MigError('RECORD_ORDER', `${kind} to the source`);
-    if (!isDemandLength(length)) throw new MigError('RECORD_MALFORMED', `demand of ${length}`);
-    this.#demand = [];
+    const due = this.#absentLeft > 0 ? 'absent' : 'demand';
+    if (kind !== due) throw new MigError('RECORD_ORDER', `${kind} to the source, expected ${due}`);
+    const isFit = kind === 'absent' ? length <= this.#absentLeft : isDemandLength(length);
+    if (!isFit || length === 0) throw new MigError('RECORD_MALFORMED', `${kind} of ${length}`);
+    this.#plaintext = [];
   }
 
   plaintext(piece: Uint8Array): void {
-    this.#demand.push(piece);
+    this.#plaintext.push(piece);
   }
 
-  accepted(): void {
-    const pages = decodeDemand(Buffer.concat(this.#demand), this.#options.ram.pageCount);
+  accepted({ kind }: RecordHeader): void {
+    const plaintext = Buffer.concat(this.#plaintext);
+    if (kind === 'absent') {
+      this.#hear(plaintext);
+      return;
+    }
+    const pages = decodeDemand(plaintext, this.#options.ram.pageCount);
     this.#turn = this.#turn.then(() => this.#answer(pages));
+  }
+
+  get #absentLeft(): number {
+    return (this.#options.absent?.bitmap.length ?? 0) - this.#absentBytes;
+  }
+
+  #hear(piece: Uint8Array): void {
+    const { absent } = this.#options;
+    absent?.bitmap.set(piece, this.#absentBytes);
+    this.#absentBytes += piece.length;
+    if (this.#absentLeft === 0) absent?.heard();
   }
 
   async #answer(pages: readonly number[]): Promise<void> {

@@ -70,18 +70,24 @@ export interface SenderSetup extends PageChannelSetup {
 
 export interface ReceiverSetup extends PageChannelSetup {
   readonly role: 'receiver';
+  /** Whether the guest runs already: only pages come that it lacks. */
+  readonly isLate: boolean;
   readonly address: string;
   readonly ports: PortRange | undefined;
 }
 
 export interface FaultServerSetup extends FaultChannelSetup {
   readonly role: 'faultServer';
+  /** Whether the destination says first what it lacks. */
+  readonly hearsAbsent: boolean;
   readonly host: string;
   readonly port: number;
 }
 
 export interface FaultHandlerSetup extends FaultChannelSetup {
   readonly role: 'faultHandler';
+  /** Whether to say first what is lacking. */
+  readonly tellsAbsent: boolean;
   readonly address: string;
   readonly ports: PortRange | undefined;
 }
@@ -109,7 +115,8 @@ export type Command =
   | { readonly kind: 'push' }
   /** The guest is about to run: answer its faults, that come by the trap served at `path`. */
   | { readonly kind: 'answer'; readonly path: string }
-  | { readonly kind: 'account' }
+  /** To say how the guest's faults went so far. */
+  | { readonly kind: 'count' }
   | { readonly kind: 'digest' }
   /** The peer says that it has sent the ends of so many rounds, or everything. */
   | { readonly kind: 'due'; readonly rounds: number | 'all' }
@@ -143,14 +150,12 @@ export type Report =
   | { readonly kind: 'progress'; readonly pages: number; readonly bytes: number }
   | { readonly kind: 'round'; readonly round: ChannelRound }
   | { readonly kind: 'final'; readonly stateBytes: number; readonly tag: Uint8Array }
-  /** All that was open when it looked has left. */
-  | { readonly kind: 'pushed'; readonly extent: Extent }
   /** The thread answers faults; `fd` is closed by the main thread when that is gone. */
   | { readonly kind: 'answering'; readonly fd: number }
+  /** S: the bitmap has what the destination lacks. */
+  | { readonly kind: 'absentHeard' }
   /** The last absent page is there. */
   | { readonly kind: 'whole' }
-  /** S: what faults have cost so far. */
-  | { readonly kind: 'account'; readonly extent: Extent }
   /** D: how the guest's faults went so far. */
   | { readonly kind: 'faults'; readonly faults: FaultCounts }
   | { readonly kind: 'digest'; readonly blocks: Uint8Array }

@@ -76,7 +76,8 @@ async function receive(
   readAll(socket, new RecordReader(opener, receiving), receiving);
 }
 
-const lateIn = ({ exchange }: ReceiverSetup, ram: RamFile) => ({
+const lateIn = ({ exchange, isLate }: ReceiverSetup, ram: RamFile) => ({
+  isAll: isLate,
   region: new LatePages(ram, viewAbsence(exchange), () => report({ kind: 'whole' })),
   absent: viewExchange(exchange).dirty.bytes,
 });

@@ -40,6 +40,8 @@ export interface ReceiverOptions {
   readonly origin?: Origin | undefined;
   /** Whether pages may come after the guest has begun to run. */
   readonly postCopy?: boolean;
+  /** Whether the guest runs already: only pages come that it lacks. */
+  readonly isLate?: boolean;
 }
 
 export class DataReceiver {
@@ -119,6 +121,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       ports,
       silenceMs: options.silenceMs ?? CHANNEL_SILENCE_MS_MAX,
       postCopy: options.postCopy ?? false,
+      isLate: options.isLate ?? false,
       origin: options.origin,
     };
     return new ChannelThread(options.threads.take(), setup, clock);

@@ -24,7 +24,14 @@ export interface ReceivingOptions {
    * Where pages go that come when the guest runs already, and the bitmap that says which; undefined where
    * none may be left.
    */
-  readonly late?: { readonly region: RegionSink; readonly absent: Uint8Array } | undefined;
+  readonly late?:
+    | {
+        readonly region: RegionSink;
+        readonly absent: Uint8Array;
+        /** In a session in which the guest runs from the start. */
+        readonly isAll: boolean;
+      }
+    | undefined;
   /** Takes the state. */
   readonly state: Uint8Array;
   /** The first round of this session; only memory that round 0 goes into is fresh. */
@@ -66,7 +73,8 @@ export class Receiving implements RecordSink {
 
   constructor(options: ReceivingOptions) {
     this.#options = options;
-    this.#stage = begun(options.firstRound, NO_EXTENT);
+    this.#stage =
+      options.late?.isAll === true ? { kind: 'ended' } : begun(options.firstRound, NO_EXTENT);
     this.#placer = new Placer([options.region]);
     this.#latePlacer = options.late && new Placer([options.late.region]);
   }
@@ -220,8 +228,7 @@ export class Receiving implements RecordSink {
     const permitted = {
       pages: stage.kind === 'round' || (mayLeave && stage.kind === 'ended'),
       roundEnd: stage.kind === 'round',
-      absent:
-        mayLeave && carriesState && (isBetweenRounds || stage.kind === 'absentReceived'),
+      absent: mayLeave && carriesState && (isBetweenRounds || stage.kind === 'absentReceived'),
       state: carriesState && (isBetweenRounds || isAbsentKnown),
       end: carriesState ? stage.kind === 'stateReceived' : isBetweenRounds,
       demand: false,

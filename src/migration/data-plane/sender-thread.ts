@@ -94,7 +94,7 @@ export function runSender(setup: SenderSetup): Duty {
         }
         case 'push': {
           const sending = await joined;
-          report({ kind: 'pushed', extent: await sending.push(viewPushOrder(setup.exchange)) });
+          await sending.push(viewPushOrder(setup.exchange));
           return;
         }
         case 'digest':

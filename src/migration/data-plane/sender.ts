@@ -13,6 +13,7 @@ import { ChannelThread } from './channel-thread.ts';
 import { Channels, type Round } from './channels.ts';
 import { ExchangeMapping } from './exchange-mapping.ts';
 import type { Threads } from './threads.ts';
+import { PUSHED } from './sending.ts';
 import type { Extent, MemoryPlace, Origin, RoundPages, SenderSetup } from './messages.ts';
 
 /** How far the current round is, over all channels. */
@@ -93,10 +94,7 @@ export class DataSender {
    * The last dirty pages, or which ones they are, the first `stateBytes` of the exchange area's state,
    * and the end.
    */
-  async sendFinal(
-    n: number,
-    { stateBytes, leavesPages = false }: Last,
-  ): Promise<FinalSent> {
+  async sendFinal(n: number, { stateBytes, leavesPages = false }: Last): Promise<FinalSent> {
     this.#startProgress();
     this.#channels.send({ kind: 'sendFinal', n, stateBytes, leavesPages });
     const sent = asSent(await this.#channels.nextRound());
@@ -104,11 +102,15 @@ export class DataSender {
     return { ...sent, transcriptDigest };
   }
 
-  /** After the end: what is open, until nothing is. */
-  async push(): Promise<Extent> {
+  /** After the end, the guest running there: what is open leaves until nothing is. */
+  push(): void {
     this.#startProgress();
     this.#channels.send({ kind: 'push' });
-    return sumExtents((await this.#channels.next('pushed')).map(({ extent }) => extent));
+  }
+
+  /** As close; resolves with what was pushed, as far as the channels say. */
+  async closePushed(): Promise<Extent> {
+    return sumExtents(await this.#channels.reckon(PUSHED).catch(() => []));
   }
 
   digestMemory(): Promise<Buffer> {

@@ -66,7 +66,9 @@ export function destinationSide(
   };
 
   const pulled = async (): Promise<DestinationDone | SharedEvent> => {
-    const whole = await pullOf().then((each) => each?.whole).catch(() => undefined);
+    const whole = await pullOf()
+      .then((each) => each?.whole)
+      .catch(() => undefined);
     started();
     return whole === undefined ? { kind: 'lost' } : { kind: 'whole', faults: whole };
   };

@@ -92,10 +92,7 @@ export class Handovers {
   }
 
   /** At the source, SURRENDERED is on disk. `letGo`: lets go of the guest's memory. */
-  beginSource(
-    migrationId: string,
-    session: Begun & SourceSession,
-  ): HandoverUnderWay {
+  beginSource(migrationId: string, session: Begun & SourceSession): HandoverUnderWay {
     const { store, inventory, identity, clock, random, reopen, interrupted } = this.#parts;
     let service: PageService | undefined;
     const letGo = async () => {
@@ -128,10 +125,7 @@ export class Handovers {
   }
 
   /** At the destination, PREPARED is on disk. `started`: the VM runs, its name is free of us. */
-  beginDestination(
-    migrationId: string,
-    session: Begun & DestinationSession,
-  ): HandoverUnderWay {
+  beginDestination(migrationId: string, session: Begun & DestinationSession): HandoverUnderWay {
     const { store, inventory } = this.#parts;
     const record = store.migration(migrationId);
     const isActive = record?.state === 'active';

@@ -3,7 +3,7 @@
  * waits, and the pages come, session after session, until all are there. Between two sessions the guest
  * stands still.
  */
-import type { Guest } from '../../guest/driver.ts';
+import type { Guest, GuestMemory } from '../../guest/driver.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
 import { countAbsent, openAbsent } from '../data-plane/exchange-mapping.ts';
@@ -53,6 +53,10 @@ export class PagePull {
     this.#whole.reject(new MigError('GUEST_FAILED', 'its process is gone'));
     void this.#endSession();
   };
+
+  get memory(): GuestMemory {
+    return this.#guest.memory;
+  }
 
   /** Resolves when every page is there; rejects with GUEST_FAILED when the guest is gone. */
   get whole(): Promise<FaultCounts> {

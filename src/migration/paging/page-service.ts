@@ -72,12 +72,11 @@ export class PageService {
   /** One session, until it breaks or the service ends. */
   async #session({ sender, faults }: ServingChannels): Promise<void> {
     openAbsent(this.#parts.memory);
-    const pushed = sender.push().catch(() => NO_EXTENT);
+    sender.push();
     const failure = await Promise.race([sender.failed, faults.failed, this.#over.promise]);
-    const demanded = await faults.account().catch(() => NO_EXTENT);
-    await Promise.all([sender.close(), faults.close()]);
+    const [pushed, demanded] = await Promise.all([sender.closePushed(), faults.close()]);
     this.#served = {
-      pushed: sum(this.#served.pushed, await pushed),
+      pushed: sum(this.#served.pushed, pushed),
       demanded: sum(this.#served.demanded, demanded),
       resumes: this.#served.resumes + (failure === undefined ? 0 : 1),
     };

@@ -29,7 +29,8 @@ export function abort(
   return {
     state: { kind: 'Aborting', plan, outcome: outcomeOf(code), code, detail },
     effects: [
-      ...(tell === 'tell the peer' ? [farewell] : []),
+      // A VM that is active here is never spoken of as one that is not.
+      ...(tell === 'tell the peer' && plan.purpose === 'migrate' ? [farewell] : []),
       { kind: 'arm', deadline: 'work' },
       { kind: 'abandon', code, detail },
     ],

@@ -1,7 +1,7 @@
 /** Phase B at the destination: show our evidence, then appraise the source's. */
 import { MigError } from '../error.ts';
 import { abort } from './abort.ts';
-import type { DestinationRules } from './state.ts';
+import type { DestinationRules, Effect } from './state.ts';
 
 export const attestation: DestinationRules<
   'AwaitingAttRequest' | 'MakingEvidence' | 'AwaitingSourceVerdict' | 'AppraisingSource'
@@ -82,7 +82,7 @@ export const attestation: DestinationRules<
 
   AppraisingSource: {
     appraised: {
-      to: ['AwaitingOffer', 'Aborting'],
+      to: ['AwaitingOffer', 'Reopening', 'Aborting'],
       run: (state, { code, detail }) => {
         const { plan, migrationId, agreed, peerNonce } = state;
         if (code !== null) {
@@ -90,14 +90,19 @@ export const attestation: DestinationRules<
           const step = abort(state, code, detail, 'say nothing');
           return { ...step, effects: [{ kind: 'send', message: verdict }, ...step.effects] };
         }
-        return {
-          state: { kind: 'AwaitingOffer', plan, migrationId, agreed },
-          effects: [
-            { kind: 'send', message: { type: 'CLI_ATT_OK' } },
-            { kind: 'deriveKeys', nonceS: peerNonce, nonceD: plan.nonce },
-            { kind: 'arm', deadline: 'reply' },
-          ],
-        };
+        const attested: Effect[] = [
+          { kind: 'send', message: { type: 'CLI_ATT_OK' } },
+          { kind: 'deriveKeys', nonceS: peerNonce, nonceD: plan.nonce },
+        ];
+        return plan.purpose === 'serve'
+          ? {
+              state: { kind: 'Reopening', plan, migrationId, agreed },
+              effects: [...attested, { kind: 'arm', deadline: 'work' }, { kind: 'reopen', agreed }],
+            }
+          : {
+              state: { kind: 'AwaitingOffer', plan, migrationId, agreed },
+              effects: [...attested, { kind: 'arm', deadline: 'reply' }],
+            };
       },
     },
   },

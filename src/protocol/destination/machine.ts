@@ -8,6 +8,7 @@ import { MESSAGE_TYPES } from '../messages.ts';
 import { abort } from './abort.ts';
 import { attestation } from './attestation.ts';
 import { holding } from './holding.ts';
+import { pulling } from './pulling.ts';
 import { session } from './session.ts';
 import type { DestinationRules, Effect, Event, Plan, State } from './state.ts';
 import { transfer } from './transfer.ts';
@@ -38,6 +39,7 @@ export const DESTINATION_RULES: DestinationRules<State['kind']> = {
   ...attestation,
   ...transfer,
   ...holding,
+  ...pulling,
   ...endings,
 };
 
@@ -64,7 +66,8 @@ const outOfOrder = (kind: string, expected: readonly string[]): string =>
 
 /** What happens to an event that the state has no rule for. */
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
-  if (['PassedOn', 'HandedOver', 'Aborting', 'Ended'].includes(state.kind)) return ignored(state);
+  if (['PassedOn', 'HandedOver', 'Joined', 'Aborting', 'Ended'].includes(state.kind))
+    return ignored(state);
   return (
     answer(ANSWERS, state, event) ??
     (isMessage(event.kind)

@@ -23,6 +23,9 @@ export const session: DestinationRules<'AwaitingHello'> = {
         if (form === undefined) return abort(before, 'FORM_MISMATCH', 'none of those offered');
         const resumes = plan.resumes && message.features.includes(RESUME);
         const postCopy = plan.postCopies && message.features.includes(POST_COPY);
+        if (plan.purpose === 'serve' && !postCopy) {
+          return abort(before, 'POSTCOPY_UNSUPPORTED', plan.host);
+        }
         const agreed = { suite, form, channels, resumes, postCopy };
         return {
           state: { kind: 'AwaitingAttRequest', plan, migrationId, agreed },

@@ -21,6 +21,8 @@ import type { Subject } from '../statement.ts';
 
 /** What is fixed when a connection of another host arrives. */
 export interface Plan {
+  /** As the source's (../source/state.ts): `serve` is for pages that are still to come here. */
+  readonly purpose: 'migrate' | 'serve';
   readonly host: string;
   /** The peer, as its certificate says. */
   readonly from: string;
@@ -68,6 +70,8 @@ export type State =
   | ({ readonly kind: 'AwaitingSourceVerdict'; readonly peerNonce: Uint8Array } & Opened)
   | ({ readonly kind: 'AppraisingSource'; readonly peerNonce: Uint8Array } & Opened)
   | ({ readonly kind: 'AwaitingOffer' } & Opened)
+  | ({ readonly kind: 'Reopening' } & Opened)
+  | ({ readonly kind: 'Joined'; readonly migrationId: string } & Base)
   | ({ readonly kind: 'Admitting' } & Admitted)
   | ({ readonly kind: 'Receiving'; readonly round: number } & Admitted)
   | ({ readonly kind: 'ConfirmingRound'; readonly end: RoundEnd } & Admitted)
@@ -128,6 +132,9 @@ export type Event =
   /** Device state and vTPM restored, vTPM state and VM record durable as PREPARED. */
   | { readonly kind: 'prepared' }
   | { readonly kind: 'prepareFailed'; readonly code: Code; readonly detail: string }
+  /** Listening for a session in which pages come that are missing here, and the peer has joined it. */
+  | { readonly kind: 'reopened'; readonly ports: readonly number[] }
+  | { readonly kind: 'joined' }
   /** Another session has what was held here; or it cannot be said what is held. */
   | { readonly kind: 'passedOn' }
   | { readonly kind: 'notHeld' }
@@ -163,6 +170,8 @@ export type Effect =
       readonly policyDigest: Uint8Array;
     }
   | { readonly kind: 'deriveKeys'; readonly nonceS: Uint8Array; readonly nonceD: Uint8Array }
+  /** Listen for the channels of pages that are missing here; then `reopened`, and `joined`. */
+  | { readonly kind: 'reopen'; readonly agreed: Agreed }
   /** Policy, name, epoch, capacity; memory reserved, guest process and data listeners ready. */
   | { readonly kind: 'admit'; readonly offer: MessageOf<'OFFER'>; readonly agreed: Agreed }
   | { readonly kind: 'awaitRound'; readonly round: number }

@@ -24,7 +24,8 @@ export function abort(
   return {
     state: { kind: 'Aborting', plan, outcome: outcomeOf(code), code, detail },
     effects: [
-      ...(tell === 'tell the peer' ? [farewell] : []),
+      // A VM that was handed over is never spoken of as one that was not.
+      ...(tell === 'tell the peer' && plan.purpose === 'migrate' ? [farewell] : []),
       { kind: 'arm', deadline: 'work' },
       { kind: 'abandon', code, detail },
     ],

@@ -5,7 +5,7 @@
 import { MigError } from '../error.ts';
 import { abort, refusedByPeer } from './abort.ts';
 import { breaks } from './reconnect.ts';
-import type { SourceRules } from './state.ts';
+import type { Effect, SourceRules } from './state.ts';
 
 export const attestation: SourceRules<
   'AwaitingEvidence' | 'AppraisingPeer' | 'MakingEvidence' | 'AwaitingVerdict'
@@ -77,15 +77,20 @@ export const attestation: SourceRules<
 
   AwaitingVerdict: {
     CLI_ATT_OK: {
-      to: ['Describing'],
-      run: (state) => ({
-        state: { ...state, kind: 'Describing' },
-        effects: [
-          { kind: 'deriveKeys', nonceS: state.plan.nonce, nonceD: state.peerNonce },
-          { kind: 'arm', deadline: 'work' },
-          { kind: 'describe' },
-        ],
-      }),
+      to: ['Describing', 'AwaitingPull'],
+      run: (state) => {
+        const { plan, agreed, outage, peerNonce } = state;
+        const keys: Effect = { kind: 'deriveKeys', nonceS: plan.nonce, nonceD: peerNonce };
+        return plan.purpose === 'serve'
+          ? {
+              state: { kind: 'AwaitingPull', plan, agreed, outage },
+              effects: [keys, { kind: 'arm', deadline: 'reply' }],
+            }
+          : {
+              state: { ...state, kind: 'Describing' },
+              effects: [keys, { kind: 'arm', deadline: 'work' }, { kind: 'describe' }],
+            };
+      },
     },
     CLI_ATT_FAILED: {
       to: ['Aborting'],

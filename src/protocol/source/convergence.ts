@@ -87,12 +87,15 @@ export function decide(progress: Progress): Decision {
   const { isTimeOver, onTimeout, mode, rounds } = progress;
   const isLast = progress.round + 1 >= progress.roundsMax;
   const isFit = fits(progress);
-  if (isTimeOver && onTimeout === 'post-copy' && !isFit) return { kind: 'post-copy', why: 'timeout' };
+  if (isTimeOver && onTimeout === 'post-copy' && !isFit)
+    return { kind: 'post-copy', why: 'timeout' };
   if (isTimeOver) return isFit || isLast ? stopFor('timeout') : ANOTHER_ROUND;
   if (isFit && isLast) return stopFor('downtime-limit');
   if (isFit) return progress.isEarly || pays(progress) ? ANOTHER_ROUND : stopFor('downtime-limit');
   if (mode === 'hybrid') {
-    return isLast || !isShrinking(progress) ? { kind: 'post-copy', why: 'post-copy' } : ANOTHER_ROUND;
+    return isLast || !isShrinking(progress)
+      ? { kind: 'post-copy', why: 'post-copy' }
+      : ANOTHER_ROUND;
   }
   if (onTimeout === 'pause') return isLast ? stopFor('rounds') : ANOTHER_ROUND;
   return isLast || endsIn(HOPELESS, rounds) ? GIVE_UP : ANOTHER_ROUND;
@@ -131,9 +134,7 @@ export const deferrablePages = (cost: Cost, downtimeLimitMs: number): number =>
 function pays(progress: Progress): boolean {
   const { rounds, cost } = progress;
   const { owedAfter } = rounds.at(-1) ?? NO_ROUND;
-  return (
-    isShrinking(progress) && sendingMs(owedAfter, cost.bandwidthBps) > FELT * cost.handoverMs
-  );
+  return isShrinking(progress) && sendingMs(owedAfter, cost.bandwidthBps) > FELT * cost.handoverMs;
 }
 
 /** Whether the last round left noticeably less than it found. */

@@ -10,6 +10,7 @@ import { attestation } from './attestation.ts';
 import { handover } from './handover.ts';
 import { reconnect, timeOverAway } from './reconnect.ts';
 import { rounds } from './rounds.ts';
+import { serving } from './serving.ts';
 import { session } from './session.ts';
 import type { Effect, Event, SourceRules, State } from './state.ts';
 import { transfer } from './transfer.ts';
@@ -43,6 +44,7 @@ export const SOURCE_RULES: SourceRules<State['kind']> = {
   ...rounds,
   ...reconnect,
   ...handover,
+  ...serving,
   ...endings,
 };
 
@@ -75,7 +77,7 @@ const outOfOrder = (kind: string, expected: readonly string[]): string =>
 function otherwise(state: State, event: Event, expected: readonly string[]): Step<State, Effect> {
   // While the surrender is written nothing else counts: how that goes is an event of its own.
   if (mayHaveSurrendered(state)) return ignored(state);
-  if (state.kind === 'Ended' || state.kind === 'Aborting') return ignored(state);
+  if (['Joined', 'Ended', 'Aborting'].includes(state.kind)) return ignored(state);
   return (
     answer(ANSWERS, state, event) ??
     (isMessage(event.kind)

@@ -5,6 +5,8 @@
  *     AwaitingVerdict → Describing → AwaitingAcceptance → JoiningChannels → SendingRound ⇄
  *     AwaitingRoundOk → Collecting → Pausing → SendingFinal → AwaitingDone → Surrendering → HandedOver
  *
+ * A session to serve goes from AwaitingVerdict → AwaitingPull → JoiningToServe → Joined.
+ *
  * A connection that breaks up to Collecting leads to Reconnecting, and on to Connecting again. Any
  * state before Surrendering may go to Aborting, which ends in Ended. From HandedOver on the
  * handover has a machine of its own: ../handover/source.ts.
@@ -21,8 +23,15 @@ import type { StopReason } from './convergence.ts';
 import type { Course } from './course.ts';
 import type { RoundPoint } from './deadline.ts';
 
+/**
+ * What a session is for: to move a VM; or to send the pages that were left of one that was handed over,
+ * which can never end in a word that takes it back.
+ */
+export type Purpose = 'migrate' | 'serve';
+
 /** What is fixed when a migration begins. */
 export interface Plan {
+  readonly purpose: Purpose;
   readonly migrationId: string;
   readonly from: string;
   readonly options: MigrateOptions;
@@ -113,6 +122,9 @@ export type State =
       readonly subject: Subject;
       readonly round: number;
     } & Opening)
+  | ({ readonly kind: 'AwaitingPull'; readonly agreed: Agreed } & Opening)
+  | ({ readonly kind: 'JoiningToServe'; readonly agreed: Agreed } & Opening)
+  | ({ readonly kind: 'Joined' } & Base)
   | ({ readonly kind: 'SendingRound' } & Transferring)
   | ({ readonly kind: 'AwaitingRoundOk'; readonly sent: RoundSent } & Transferring)
   | ({ readonly kind: 'Collecting'; readonly sent: RoundSent } & Transferring)
@@ -147,6 +159,8 @@ export type Breakable = Extract<
       | 'MakingEvidence'
       | 'AwaitingVerdict'
       | 'Describing'
+      | 'AwaitingPull'
+      | 'JoiningToServe'
       | 'AwaitingAcceptance'
       | 'JoiningChannels'
       | 'SendingRound'
