@@ -374,6 +374,7 @@ export class OutgoingMigration {
       link: this.#session.conversation,
       letGo: () => this.#transfer.close(),
       serving: () => this.#transfer.takeServing(),
+      limited: (sender) => this.#transfer.limit.applyTo(sender),
       served: (served, faults) => this.#telemetry.pagesServed(served, faults),
       observe: (state) => this.#telemetry.entered(state),
     });

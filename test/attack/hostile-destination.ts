@@ -221,6 +221,7 @@ export class HostileDestination {
       log: pino({ level: 'silent' }),
       doors: {
         refusal: () => undefined,
+        serving: (channel) => channel.close(),
         handover: (channel) => links.take(channel),
         operator: (socket) => socket.close(),
         host: (channel) => channels.take(channel),

@@ -140,6 +140,7 @@ export class HostileHost implements AsyncDisposable {
       log: pino({ level: 'silent' }),
       doors: {
         refusal: () => undefined,
+        serving: (channel) => channel.close(),
         operator: (socket) => socket.close(),
         host: (channel) => channel.close(),
         handover: (channel) => links.take(channel),
@@ -157,6 +158,7 @@ export class HostileHost implements AsyncDisposable {
 export const matterOf = (subject: Matter['subject'], transcriptDigest: Uint8Array): Matter => ({
   subject,
   transcriptDigest,
+  leavesPages: false,
   signedByPeer: () => true,
 });
 

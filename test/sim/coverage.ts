@@ -12,15 +12,23 @@ const TABLES: Readonly<Record<string, Readonly<Record<string, object>>>> = {
  * - Who asks has left InDoubt or Uncertified before an answer comes, and what the other host says
  *   first on a link of its own is neither an answer nor UNKNOWN.
  * - GONE needs ACTIVATED, which one that is only prepared never said.
+ * - A VM that runs with its pages at the source is never said to be given up, nor deleted, nor unknown;
+ *   and who runs it says so only when it is asked.
  * - Two guests live only by an operator's statement that is not true.
  */
 export const UNREACHABLE: readonly string[] = [
+  'source handover: InDoubt × RUNNING',
   'source handover: InDoubt × ABORT',
   'source handover: InDoubt × UNKNOWN',
+  'source handover: Serving × ABORT',
+  'source handover: Serving × UNKNOWN',
+  'source handover: ServingAlone × ABORT',
   'destination handover: AwaitingSurrender × DELETED',
   'destination handover: InDoubt × ABORT',
   'destination handover: InDoubt × DELETED',
   'destination handover: InDoubt × UNKNOWN',
+  'destination handover: Pulling × ABORT',
+  'destination handover: Pulling × DELETED',
   'destination handover: Uncertified × DELETED',
   'destination handover: Uncertified × ABORT',
   'destination handover: Uncertified × UNKNOWN',

@@ -58,6 +58,8 @@ export class Daemon implements Party {
   readonly handovers = new Map<string, HandoverUnderWay>();
   readonly outgoing = new Set<Outgoing>();
   readonly incoming = new Set<Incoming>();
+  /** Migrations of which pages are served here. */
+  readonly serving = new Set<string>();
   /** Its state directory is not there: it knows nothing and takes nothing. */
   readonly isBlank: boolean;
   isAlive = true;
@@ -332,8 +334,10 @@ export class Daemon implements Party {
     link: End | undefined,
     started: () => void,
   ): HandoverUnderWay {
-    const isActive = this.migrationOf(migrationId).state === 'active';
-    const unlinked = isActive ? 'active' : 'alone';
+    const { state, handover: about } = this.migrationOf(migrationId);
+    const isActive = state === 'active';
+    const active = about?.leavesPages === true ? 'pulling' : 'active';
+    const unlinked = isActive ? active : 'alone';
     const begin = link === undefined ? unlinked : 'linked';
     const side = destinationSide(this, migrationId, begin, started);
     const matter = this.#matterOf(migrationId);
@@ -346,8 +350,13 @@ export class Daemon implements Party {
   #matterOf(migrationId: string) {
     const { from, to, handover } = this.migrationOf(migrationId);
     if (handover === undefined) throw new Error('a handover without its record');
-    const { vmId, epoch, transcriptDigest, final } = handover;
-    return { subject: { migrationId, vmId, epoch, from, to }, transcriptDigest, final };
+    const { vmId, epoch, transcriptDigest, leavesPages = false, final } = handover;
+    return {
+      subject: { migrationId, vmId, epoch, from, to },
+      transcriptDigest,
+      leavesPages,
+      final,
+    };
   }
 
   #begun(handover: HandoverUnderWay, migrationId: string): HandoverUnderWay {
@@ -401,7 +410,9 @@ export class Daemon implements Party {
     const isFree = !this.isBlank && !this.isClaimed && !this.isBusy;
     const isCertified = this.handovers.size === 0 || !this.build.awaitsFarewell;
     const isReady = this.isListening && isFree && isCertified;
-    return isReady && vm?.state === 'active' && this.machine.guest?.lifecycle === 'running';
+    const { guest } = this.machine;
+    const isWhole = guest?.lifecycle === 'running' && guest.lacks === 0;
+    return isReady && vm?.state === 'active' && isWhole;
   }
 
   migrate(migrationId: string, answered: () => void): void {
@@ -439,7 +450,7 @@ export class Daemon implements Party {
     if (vm !== undefined && vm.state !== 'gone') return 'NAME_TAKEN';
     if (epoch <= epochMax) return 'EPOCH_STALE';
     const release = this.claim();
-    const guest: Guest = { lifecycle: 'incoming', content: 0, epoch: 0, isAlive: true };
+    const guest: Guest = { lifecycle: 'incoming', content: 0, epoch: 0, lacks: 0, isAlive: true };
     this.machine.guest = guest;
     return { guest, release };
   }

@@ -15,6 +15,7 @@ const RECORDED: Readonly<Partial<Record<Message['type'], readonly MigrationRecor
   // Where what was prepared was lost by now, he will say so next.
   DONE: ['prepared', 'aborted'],
   SURRENDER: ['surrendered'],
+  RUNNING: ['active'],
   ACTIVATED: ['active'],
   DELETED: ['gone'],
 };
@@ -67,17 +68,18 @@ export class Facts {
     this.#startedAt.set(epoch, name);
     this.#newest += 1;
     guest.content = this.#newest;
-    this.isLost = false;
+    // What it lacks may be lost at the other host.
+    this.isLost = !this.#isHeld();
   }
 
   /** A guest process dies, by itself or with its host. */
   dies(machine: Machine): void {
     const { guest, disk } = machine;
     if (guest === undefined) return;
-    const isNewest = machine.holds(this.#newest);
+    const isNeeded = machine.holds(this.#newest) || this.#isLacked(guest);
     guest.isAlive = false;
     machine.guest = undefined;
-    if (!isNewest) return;
+    if (!isNeeded) return;
     const isOwner = disk.possible.some(({ vm }) => vm?.state === 'active');
     if (isOwner || !this.#isHeld()) this.isLost = true;
   }
@@ -127,7 +129,19 @@ export class Facts {
 
   #isHeld(): boolean {
     const { 'host-a': a, 'host-b': b } = this.#machines;
-    return a.holds(this.#newest) || b.holds(this.#newest);
+    return this.#isWholeAt(a, b) || this.#isWholeAt(b, a);
+  }
+
+  /** What is here, with what it lacks at the other host. */
+  #isWholeAt(here: Machine, other: Machine): boolean {
+    const lacks = here.guest?.lacks ?? 0;
+    return here.holds(this.#newest) && (lacks === 0 || other.guest?.content === lacks);
+  }
+
+  /** Whether another guest is not whole without this one. */
+  #isLacked({ content }: Guest): boolean {
+    const { 'host-a': a, 'host-b': b } = this.#machines;
+    return content !== 0 && (a.guest?.lacks === content || b.guest?.lacks === content);
   }
 }
 

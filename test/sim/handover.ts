@@ -259,9 +259,11 @@ const ASKING: ReadonlySet<string> = new Set([
   'AwaitingDeletion',
   'InDoubt',
   'Uncertified',
+  'ServingAlone',
 ]);
 
-const isAlone = (state: string): boolean => state === 'InDoubt' || state === 'Uncertified';
+const isAlone = (state: string): boolean =>
+  ['InDoubt', 'Uncertified', 'ServingAlone'].includes(state);
 
 const SHARED: ReadonlySet<string> = new Set<SharedEffect['kind']>([
   'say',
@@ -278,6 +280,7 @@ const isShared = (effect: Kinded): effect is SharedEffect => SHARED.has(effect.k
 const WORDS: ReadonlySet<string> = new Set<Message['type']>([
   'SURRENDER',
   'DONE',
+  'RUNNING',
   'ACTIVATED',
   'DELETED',
   'ABORT',

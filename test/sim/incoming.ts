@@ -131,6 +131,8 @@ export class Incoming implements Session {
   #plan(): Plan {
     return {
       ...SPEAKS,
+      purpose: 'migrate',
+      postCopies: true,
       host: this.#daemon.name,
       from: this.peer,
       channelsMax: 4,
@@ -195,6 +197,8 @@ export class Incoming implements Session {
         return undefined;
       case 'deriveKeys':
         return undefined;
+      case 'reopen':
+        throw new Error('of a session to pull');
     }
   }
 
@@ -254,7 +258,9 @@ export class Incoming implements Session {
       this.#record = { ...record, vm: offer.descriptor.name };
       this.#done();
       const resume = round === null ? null : { round, accepted: [0] };
-      this.#dispatch({ kind: 'admitted', reservation: RESERVATION, ports: [7000], resume });
+      const { state } = this.#runner;
+      const ports = 'agreed' in state && state.agreed.postCopy ? [7000, 7001] : [7000];
+      this.#dispatch({ kind: 'admitted', reservation: RESERVATION, ports, resume });
     };
     if (!this.#isNext) {
       this.#record = { ...record, vm: offer.descriptor.name };
@@ -280,7 +286,7 @@ export class Incoming implements Session {
 
   #finalReceived(): Event {
     const { faults } = this.#daemon;
-    const { content } = this.#link.wire;
+    const { content, leavesPages } = this.#link.wire;
     const arrived = faults.happens('corrupt') === 0 ? content : 0;
     this.#link.wire.content = arrived;
     const transcriptDigest = digestOf(arrived);
@@ -288,6 +294,7 @@ export class Incoming implements Session {
       kind: 'finalReceived',
       transcriptDigest,
       stateBytes: 100,
+      absentPages: leavesPages ? 1000 : 0,
       memoryDigest: new Uint8Array(0),
     };
   }
@@ -307,6 +314,7 @@ export class Incoming implements Session {
         return;
       }
       guest.content = this.#link.wire.content;
+      guest.lacks = effect.leavesPages ? guest.content : 0;
       this.#daemon.machine.hasVtpm = true;
       const receipt = sign(this.#daemon.name, effect.statement);
       const { journal } = this.#daemon.build;

@@ -9,6 +9,8 @@ export interface Guest {
   /** Stands for all of its memory: whoever runs has a new one, 0 is none yet. */
   content: number;
   epoch: number;
+  /** The content at the other host without which this one is not whole; 0: it is. */
+  lacks: number;
   isAlive: boolean;
 }
 

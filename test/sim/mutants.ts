@@ -73,6 +73,30 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
         }
       : undefined,
   ),
+  'S deletes when pages are still owed': source((state, event) =>
+    (state.kind === 'AwaitingActivated' || state.kind === 'InDoubt') && event.kind === 'RUNNING'
+      ? {
+          state: { kind: 'Deleting', matter: state.matter, activation: event.message.signature },
+          effects: [
+            { kind: 'disarm' },
+            { kind: 'deleteGuest', activation: event.message.signature },
+          ],
+        }
+      : undefined,
+  ),
+  'S takes back what runs at D while it serves': source((state, { kind }) =>
+    state.kind === 'Serving' && kind === 'parted' ? reclaim(state) : undefined,
+  ),
+  'D says that it is whole before it is': {
+    ...BUILD,
+    stepDestinationHandover: (state, event) =>
+      BUILD.stepDestinationHandover(
+        state.kind === 'Starting'
+          ? { ...state, matter: { ...state.matter, leavesPages: false } }
+          : state,
+        event,
+      ),
+  },
   'S takes UNKNOWN for ABORT': source((state, { kind }) =>
     state.kind === 'AwaitingActivated' && kind === 'UNKNOWN' ? reclaim(state) : undefined,
   ),

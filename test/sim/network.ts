@@ -21,6 +21,8 @@ interface Wire {
   isCut: boolean;
   /** What the data channels of its session have carried, all in all. */
   content: number;
+  /** Pages of it stay at the source until it runs at the destination. */
+  leavesPages: boolean;
 }
 
 /** A daemon, as far as its connections know it. */
@@ -53,7 +55,7 @@ export class End {
   }
 
   static pair(network: Network, opener: Party, other: Party): readonly [End, End] {
-    const wire: Wire = { isCut: false, content: 0 };
+    const wire: Wire = { isCut: false, content: 0, leavesPages: false };
     const near = new End(network, opener, wire);
     const far = new End(network, other, wire);
     near.#other = far;
@@ -173,6 +175,11 @@ export class Network {
       time.after(1, opener, () => opened(near));
     };
     time.after(faults.delayMs(), opener, arrive);
+  }
+
+  /** Whether the other host can be reached now. */
+  get isWhole(): boolean {
+    return this.time.nowMs >= this.#partedUntilMs;
   }
 
   /** Whoever is there can be reached again. */

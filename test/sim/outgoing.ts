@@ -52,6 +52,7 @@ export class Outgoing implements Session {
   readonly #daemon: Daemon;
   readonly #request: Request;
   readonly #record: MigrationRecord;
+  readonly #mode: 'pre-copy' | 'post-copy';
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #backOff: BackOff;
@@ -70,6 +71,7 @@ export class Outgoing implements Session {
     this.#daemon = daemon;
     this.#request = request;
     this.peer = otherThan(daemon.name);
+    this.#mode = daemon.world.choices.rarely(0.4) === 0 ? 'pre-copy' : 'post-copy';
     this.#record = {
       migrationId: request.migrationId,
       direction: 'outgoing',
@@ -136,9 +138,10 @@ export class Outgoing implements Session {
     const { migrationId, vm } = this.#request;
     return {
       ...SPEAKS,
+      purpose: 'migrate',
       migrationId,
       from: this.#daemon.name,
-      options: OPTIONS[this.peer],
+      options: { ...OPTIONS[this.peer], mode: this.#mode },
       formats: SOFTWARE,
       nonce: NONCE,
       policyDigest: POLICY,
@@ -192,7 +195,7 @@ export class Outgoing implements Session {
         this.#later(() => this.#pause());
         return;
       case 'sendFinal':
-        this.#later(() => this.#sendFinal(effect.stateBytes));
+        this.#later(() => this.#sendFinal(effect));
         return;
       case 'surrender':
         this.#surrender(effect);
@@ -276,10 +279,11 @@ export class Outgoing implements Session {
     return this.#hold() ?? { kind: 'guestPaused', stateBytes: 100 };
   }
 
-  #sendFinal(stateBytes: number): Event {
+  #sendFinal({ stateBytes, leavesPages }: Extract<Effect, { kind: 'sendFinal' }>): Event {
     const { guest } = this.#request;
     if (!guest.isAlive) return { kind: 'failed', code: 'GUEST_FAILED', detail: 'while sending' };
-    if (this.#link !== undefined) this.#link.wire.content = guest.content;
+    if (this.#link !== undefined)
+      Object.assign(this.#link.wire, { content: guest.content, leavesPages });
     const transcriptDigest = digestOf(guest.content);
     return { kind: 'finalSent', transcriptDigest, stateBytes, memoryDigest: new Uint8Array(0) };
   }

@@ -75,6 +75,9 @@ function settle(world: World): void {
 
 const isAlone = (world: World, { name }: Daemon): boolean => world.machines[otherThan(name)].isOff;
 
+/** States in which the other host's word is waited for, as long as it takes. */
+const WAITING: ReadonlySet<string> = new Set(['InDoubt', 'Uncertified', 'ServingAlone', 'Pulling']);
+
 /** Whether a daemon waits for nobody, but for one who never comes back. */
 function isQuiet(world: World, daemon: Daemon): boolean {
   if (!daemon.isListening || daemon.isBlank || daemon.isBusy) return false;
@@ -82,7 +85,7 @@ function isQuiet(world: World, daemon: Daemon): boolean {
   const states = [...daemon.handovers.values()].map(({ state }) => state);
   const mayWait = isAlone(world, daemon);
   if (states.length === 0) return !daemon.isClaimed;
-  return mayWait && states.every((state) => state === 'InDoubt' || state === 'Uncertified');
+  return mayWait && states.every((state) => WAITING.has(state));
 }
 
 function isSettled(world: World): boolean {

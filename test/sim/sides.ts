@@ -9,7 +9,7 @@ import type { SourceDone, SourceState, SourceWork } from '../../src/protocol/han
 import type { Change } from '../../src/store/records.ts';
 import type { Daemon } from './daemon.ts';
 import type { Side } from './handover.ts';
-import { sign } from './signature.ts';
+import { otherThan, sign } from './signature.ts';
 
 const SILENT: SharedEvent = { kind: 'failed', code: 'GUEST_SILENT', detail: '' };
 const UNWRITTEN: SharedEvent = { kind: 'failed', code: 'STORE_FAILED', detail: '' };
@@ -48,7 +48,15 @@ export function sourceSide(
     step: daemon.observed('source handover', build.stepSourceHandover),
     work: (effect, done) => {
       switch (effect.kind) {
+        case 'serve':
+          daemon.later(() => {
+            if (daemon.machine.guest === undefined) {
+              done({ kind: 'failed', code: 'GUEST_FAILED', detail: '' });
+            } else daemon.serving.add(migrationId);
+          });
+          return;
         case 'deleteGuest':
+          daemon.serving.delete(migrationId);
           daemon.destroyForGood(migrationId, effect.activation, (deletion) =>
             done(deletion === undefined ? SILENT : { kind: 'guestDeleted', deletion }),
           );
@@ -72,7 +80,7 @@ export function sourceSide(
 export function destinationSide(
   daemon: Daemon,
   migrationId: string,
-  begin: 'linked' | 'alone' | 'active',
+  begin: 'linked' | 'alone' | 'active' | 'pulling',
   started: () => void,
 ): Side<DestinationState, DestinationWork, DestinationDone> {
   const { build, machine } = daemon;
@@ -124,6 +132,9 @@ export function destinationSide(
         case 'startGuest':
           daemon.later(() => startGuest(done));
           return;
+        case 'pull':
+          pull(daemon, migrationId, ours, done);
+          return;
         case 'fileCertificate': {
           const { deletion: facts, statement, signature } = effect;
           const change = journal.certified(daemon.migrationOf(migrationId), {
@@ -162,4 +173,44 @@ export function destinationSide(
       }
     },
   };
+}
+
+/** Between two looks whether pages can come, in ms. */
+const PULL_MS = 200;
+const NO_FAULTS = { network: 0, minor: 0, latencyMs: { mean: 0, p99: 0, max: 0 } };
+
+/** Takes what a guest lacks, as src/migration/paging: whenever the other host serves it and can be reached. */
+function pull(
+  daemon: Daemon,
+  migrationId: string,
+  ours: () => object | undefined,
+  done: (event: DestinationDone | SharedEvent) => void,
+): void {
+  const { world, machine, network } = daemon;
+  const look = (): void => {
+    const { guest } = machine;
+    if (guest === undefined || ours() === undefined) {
+      done({ kind: 'lost' });
+      return;
+    }
+    if (guest.lacks === 0) {
+      daemon.letRun((isRun) => done(isRun ? { kind: 'whole', faults: NO_FAULTS } : SILENT));
+      return;
+    }
+    const other = otherThan(daemon.name);
+    const isThere = world.machines[other].guest?.content === guest.lacks;
+    const isServed = world.daemon(other)?.serving.has(migrationId) === true;
+    if (isThere && isServed && network.isWhole) {
+      // It runs as soon as somebody serves it; it is whole later.
+      daemon.letRun(() => {
+        if (world.machines[other].guest?.content === guest.lacks) guest.lacks = 0;
+        again();
+      });
+      return;
+    }
+    if (!isThere && !world.faults.isStormy) world.deleteVm(machine);
+    again();
+  };
+  const again = (): void => void daemon.clock.after(PULL_MS, look);
+  daemon.later(look);
 }

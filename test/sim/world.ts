@@ -66,7 +66,13 @@ export class World {
     };
     this.facts = new Facts(this.machines);
     const first = this.machines['host-a'];
-    const guest = { lifecycle: 'running' as const, content: 0, epoch: 1, isAlive: true };
+    const guest = {
+      lifecycle: 'running' as const,
+      content: 0,
+      epoch: 1,
+      lacks: 0,
+      isAlive: true,
+    };
     first.guest = guest;
     first.hasVtpm = true;
     this.facts.starts(first, guest);
@@ -149,9 +155,18 @@ export class World {
   }
 
   #killGuest(machine: Machine): void {
+    if (this.faults.isStormy) this.#endGuest(machine, 'its guest process dies');
+  }
+
+  /** An operator deletes a VM whose memory is lost at the other host. */
+  deleteVm(machine: Machine): void {
+    this.#endGuest(machine, 'the operator deletes it');
+  }
+
+  #endGuest(machine: Machine, how: string): void {
     const { guest } = machine;
-    if (guest === undefined || !this.faults.isStormy) return;
-    this.note(machine.name, 'its guest process dies');
+    if (guest === undefined) return;
+    this.note(machine.name, how);
     this.facts.dies(machine);
     this.#daemons.get(machine)?.guestGone(guest);
   }

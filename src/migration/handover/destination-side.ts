@@ -20,7 +20,7 @@ interface Parts {
   readonly store: RecordStore;
   readonly inventory: Inventory;
   readonly begin: 'linked' | 'alone' | 'active' | 'pulling';
-  /** The VM runs, and is all here: what is left is the source's farewell. */
+  /** The VM runs: what is left is the source's farewell, and pages that it still has. */
   readonly started: () => void;
   /** The session's channels for the pages that are still to come, to be had once. */
   readonly pulling: () => PullingChannels | undefined;
@@ -66,11 +66,16 @@ export function destinationSide(
   };
 
   const pulled = async (): Promise<DestinationDone | SharedEvent> => {
-    const whole = await pullOf()
-      .then((each) => each?.whole)
-      .catch(() => undefined);
-    started();
-    return whole === undefined ? { kind: 'lost' } : { kind: 'whole', faults: whole };
+    const puller = await pullOf();
+    if (puller === undefined) return { kind: 'lost' };
+    try {
+      return { kind: 'whole', faults: await puller.whole };
+    } catch (thrown) {
+      // Another one finds out whether it is gone.
+      pull = undefined;
+      await puller.close();
+      throw thrown;
+    }
   };
 
   const work = async (effect: DestinationWork): Promise<DestinationDone | SharedEvent> => {
@@ -95,7 +100,7 @@ export function destinationSide(
           if (channels !== undefined) await puller?.join(channels).catch(() => undefined);
         }
         await inventory.letRun(name);
-        if (!leavesPages) started();
+        started();
         return { kind: 'guestStarted' };
       }
       case 'pull':

@@ -341,14 +341,12 @@ const ASKING: ReadonlySet<string> = new Set([
   'InDoubt',
   'Uncertified',
   'ServingAlone',
-  'PullingAlone',
 ]);
 
 const DECIDED: ReadonlySet<string> = new Set([
   'Serving',
   'ServingAlone',
   'Pulling',
-  'PullingAlone',
   'AwaitingDeletion',
   'Uncertified',
   'Deleting',
@@ -360,12 +358,7 @@ const DECIDED: ReadonlySet<string> = new Set([
 /** Whether a handover in that state waits for the other host without a link to it. */
 export const isAlone = (state: string): boolean => ALONE.has(state);
 
-const ALONE: ReadonlySet<string> = new Set([
-  'InDoubt',
-  'Uncertified',
-  'ServingAlone',
-  'PullingAlone',
-]);
+const ALONE: ReadonlySet<string> = new Set(['InDoubt', 'Uncertified', 'ServingAlone']);
 
 const SHARED: ReadonlySet<string> = new Set<SharedEffect['kind']>([
   'say',

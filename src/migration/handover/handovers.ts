@@ -16,6 +16,7 @@ import { BackOff } from '../back-off.ts';
 import { Conversation } from '../conversation.ts';
 import type { Inventory } from '../inventory.ts';
 import { contradicted, sourceFenced, subjectOf } from '../journal.ts';
+import type { DataSender } from '../data-plane/sender.ts';
 import type { PagePull, PullingChannels } from '../paging/page-pull.ts';
 import { PageService, type Served, type ServingChannels } from '../paging/page-service.ts';
 import { migrationOf } from './entry.ts';
@@ -63,6 +64,8 @@ interface SourceSession {
   readonly letGo?: () => Promise<void>;
   /** Its channels, for the pages that were left; whoever asks closes them. */
   readonly serving?: () => ServingChannels | undefined;
+  /** Told of each sender of pages that were left: what it may send is said by others. */
+  readonly limited?: (sender: DataSender) => void;
   /** Told of how it went, where pages were left. */
   readonly served?: (served: Served, faults: FaultCounts | undefined) => void;
 }
@@ -111,6 +114,7 @@ export class Handovers {
           {
             memory,
             reopen: (signal) => reopen(migrationOf(store, migrationId), memory, signal),
+            opened: (sender) => session.limited?.(sender),
             backOff: (due) => new BackOff({ clock, random }, due, { maxMs: RECONNECT_WAIT_MS_MAX }),
             failed: (failure) => interrupted(migrationOf(store, migrationId), failure),
           },
@@ -160,7 +164,7 @@ export class Handovers {
   /** Goes on with what the last daemon left. */
   recover(migration: MigrationRecord): void {
     const { migrationId, vm, direction, state } = migration;
-    if (state === 'active' && migration.handover?.leavesPages !== true) {
+    if (state === 'active') {
       this.beginDestination(migrationId, { started: () => undefined });
       return;
     }

@@ -117,7 +117,7 @@ export class PagePull {
       await closePulling(channels);
       return;
     }
-    await this.#finish();
+    await this.#finish().catch((thrown: unknown) => this.#whole.reject(thrown));
     // The source ends it, when it has heard that all is here.
     await broken;
     await closePulling(channels);

@@ -21,6 +21,8 @@ export interface PageServiceParts {
   readonly memory: GuestMemory;
   /** Sets up another session, in which the destination has said what it holds; until `signal`. */
   readonly reopen: (signal: AbortSignal) => Promise<ServingChannels>;
+  /** Told of each session's sender: what it may send is not its own to say. */
+  readonly opened: (sender: DataSender) => void;
   /** Between two tries. */
   readonly backOff: (due: () => void) => BackOff;
   /** Told of each failure that is not the one before. */
@@ -72,6 +74,7 @@ export class PageService {
   /** One session, until it breaks or the service ends. */
   async #session({ sender, faults }: ServingChannels): Promise<void> {
     openAbsent(this.#parts.memory);
+    this.#parts.opened(sender);
     sender.push();
     const failure = await Promise.race([sender.failed, faults.failed, this.#over.promise]);
     const [pushed, demanded] = await Promise.all([sender.closePushed(), faults.close()]);

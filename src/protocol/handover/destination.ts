@@ -5,7 +5,7 @@
  *
  *     AwaitingSurrender ⇄ InDoubt
  *       ├─ SURRENDER → Activating → Starting → AwaitingDeletion ⇄ Uncertified → Filing → Settled (active)
- *       │  and where pages are still to come: Starting → Pulling ⇄ PullingAlone → AwaitingDeletion
+ *       │  and where pages are still to come: Starting → Pulling → AwaitingDeletion
  *       └─ the source's signed ABORT, or the state proved lost → Discarding → Settled (aborted)
  */
 import type { Code } from '../codes.ts';
@@ -38,7 +38,6 @@ export type DestinationState =
   | { readonly kind: 'Starting'; readonly matter: Matter }
   /** The VM runs here, and pages of it are still at the source. */
   | { readonly kind: 'Pulling'; readonly matter: Matter }
-  | { readonly kind: 'PullingAlone'; readonly matter: Matter; readonly cause: Cause }
   | {
       readonly kind: 'AwaitingDeletion';
       readonly matter: Matter;
@@ -125,13 +124,7 @@ const announce = ({ matter }: Of, faults?: FaultCounts): Next => ({
 
 const pulling = ({ matter }: Of): Next => ({
   state: { kind: 'Pulling', matter },
-  effects: [{ kind: 'disarm' }, sayRunning(matter)],
-});
-
-/** It goes on pulling, when the source comes with pages; its link is looked for meanwhile. */
-const pullingAlone = ({ matter }: Of, { code, detail }: Cause): Next => ({
-  state: { kind: 'PullingAlone', matter, cause: { code, detail } },
-  effects: [{ kind: 'disarm' }, { kind: 'part' }, { kind: 'retryLater' }],
+  effects: [sayRunning(matter)],
 });
 
 /** Asked for again later, as long as it takes; the VM runs meanwhile. */
@@ -224,28 +217,6 @@ const wordsToActive = {
   UNKNOWN: { to: ['Uncertified'], run: (state) => uncertified(state, unknown(state)) },
 } satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
 
-/** What the source may say to one that pulls, and what comes of pulling. */
-const whilePulling = {
-  SURRENDER: { to: ['Pulling'], run: pulling },
-  whole: {
-    to: ['AwaitingDeletion'],
-    run: (state, { faults }) => {
-      const step = announce(state, faults);
-      return { ...step, effects: [{ kind: 'disarm' }, ...step.effects] };
-    },
-  },
-  // It was ours already, and asks for no more pages.
-  lost: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
-  DELETED: {
-    to: ['PullingAlone'],
-    run: (state) =>
-      pullingAlone(state, { code: 'MESSAGE_UNEXPECTED', detail: 'DELETED before it is whole' }),
-  },
-  ABORT: wordsToActive.ABORT,
-  UNKNOWN: { to: ['PullingAlone'], run: (state) => pullingAlone(state, unknown(state)) },
-  failed: { to: ['PullingAlone'], run: pullingAlone },
-} satisfies Row<DestinationState, DestinationEvent, DestinationEffect, Of>;
-
 export const DESTINATION_HANDOVER: DestinationRules = {
   AwaitingSurrender: {
     ...wordsToPrepared,
@@ -269,8 +240,12 @@ export const DESTINATION_HANDOVER: DestinationRules = {
       }),
     },
     fenced: {
-      to: ['Activating'],
-      run: ({ matter }, { fencing }) => activate(matter, { kind: 'fencing', fencing }),
+      to: ['Activating', 'Discarding'],
+      // Without what is at the fenced host it can never be whole.
+      run: ({ matter }, { fencing }) =>
+        matter.leavesPages
+          ? discard(matter, 'STATE_LOST')
+          : activate(matter, { kind: 'fencing', fencing }),
     },
   },
 
@@ -296,8 +271,8 @@ export const DESTINATION_HANDOVER: DestinationRules = {
       to: ['Pulling', 'AwaitingDeletion'],
       run: (state) => {
         if (!state.matter.leavesPages) return announce(state);
-        const step = pulling(state);
-        return { ...step, effects: [...step.effects, { kind: 'pull' }] };
+        const { state: next, effects } = pulling(state);
+        return { state: next, effects: [...effects, { kind: 'pull' }] };
       },
     },
     failed: { to: ['Starting'], run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }) },
@@ -306,21 +281,22 @@ export const DESTINATION_HANDOVER: DestinationRules = {
     lost: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
   },
 
+  // Who has the pages comes with them, and with a link: it needs what is said here.
   Pulling: {
-    ...whilePulling,
-    parted: { to: ['PullingAlone'], run: pullingAlone },
-  },
-
-  PullingAlone: {
-    ...whilePulling,
-    due: { to: ['PullingAlone'], run: (state) => ({ state, effects: [{ kind: 'reach' }] }) },
-    reached: { to: ['Pulling'], run: pulling },
-    parted: {
-      to: ['PullingAlone'],
-      run: ({ kind, matter }, { code, detail }) => ({
-        state: { kind, matter, cause: { code, detail } },
-        effects: [{ kind: 'retryLater' }],
-      }),
+    SURRENDER: { to: ['Pulling'], run: pulling },
+    whole: {
+      to: ['AwaitingDeletion'],
+      run: (state, { faults }) => announce(state, faults),
+    },
+    // It was ours already, and asks for no more pages.
+    lost: { to: ['AwaitingDeletion'], run: (state) => announce(state) },
+    failed: { to: ['Pulling'], run: (state) => ({ state, effects: [{ kind: 'retryLater' }] }) },
+    due: { to: ['Pulling'], run: (state) => ({ state, effects: [{ kind: 'pull' }] }) },
+    ABORT: wordsToActive.ABORT,
+    // GONE needed our ACTIVATED.
+    DELETED: {
+      to: ['Pulling'],
+      run: (state) => ({ state, effects: [{ kind: 'part' }] }),
     },
   },
 
@@ -410,8 +386,7 @@ export function beginDestinationHandover(
   if (from === 'linked') return ask(matter);
   const unasked = { code: 'PEER_CLOSED', detail: 'not asked yet' } as const;
   if (from === 'pulling') {
-    const step = pullingAlone({ matter }, unasked);
-    return { ...step, effects: [...step.effects, { kind: 'pull' }] };
+    return { state: { kind: 'Pulling', matter }, effects: [{ kind: 'pull' }] };
   }
   return from === 'active' ? uncertified({ matter }, unasked) : doubt({ matter }, unasked);
 }

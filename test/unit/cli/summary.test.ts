@@ -31,6 +31,7 @@ const COMPLETED: MigrationResult = {
   transferMs: 1100,
   handoverMs: 30,
   rounds: [],
+  postCopy: null,
   resumes: 0,
   pagesSent: 65_536,
   zeroPages: 100,

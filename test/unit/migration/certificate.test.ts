@@ -21,6 +21,9 @@ void test('it is filed for a VM that is not here any more', async (t) => {
     inventory: undefined as unknown as Inventory,
     begin: 'active',
     started: () => undefined,
+    pulling: () => undefined,
+    broken: () => undefined,
+    pulls: () => undefined,
   });
   const deletion = {
     stateDigest: new Uint8Array(48),

@@ -127,7 +127,7 @@ export const sourceHandover = (
       step: stepSourceHandover,
       work,
     },
-    { subject, transcriptDigest: digest, link: pretence.link },
+    { subject, transcriptDigest: digest, leavesPages: false, link: pretence.link },
   );
 
 export const destinationHandover = (
@@ -142,5 +142,5 @@ export const destinationHandover = (
       step: stepDestinationHandover,
       work,
     },
-    { subject, transcriptDigest: digest, link: pretence.link },
+    { subject, transcriptDigest: digest, leavesPages: false, link: pretence.link },
   );

@@ -27,7 +27,10 @@ function memory(pages: number): Memory {
 function missing(): string | false {
   using one = memory(1);
   try {
-    using _protection = new WriteProtection({ address: one.mapping.address, byteLength: PAGE_BYTES });
+    using _protection = new WriteProtection({
+      address: one.mapping.address,
+      byteLength: PAGE_BYTES,
+    });
     return false;
   } catch (thrown) {
     if (process.env['MIGD_REQUIRE_ALL'] === '1') throw thrown;
@@ -91,7 +94,11 @@ void test(
       code: 'NATIVE_FAILED',
       detail: /^UFFDIO_REGISTER: /,
     });
-    t.throws(() => new WriteProtection({ address: 1n, byteLength: 1 }), { code: 'NATIVE_FAILED' }, 'not whole pages');
+    t.throws(
+      () => new WriteProtection({ address: 1n, byteLength: 1 }),
+      { code: 'NATIVE_FAILED' },
+      'not whole pages',
+    );
     t.equal(openDescriptors(), before);
   },
 );

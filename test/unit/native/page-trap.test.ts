@@ -6,7 +6,11 @@ import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { test } from 'tap';
 import { PAGE_BYTES } from '../../../src/base/units.ts';
-import { fetchDescriptor, NOTE_BYTES, sendDescriptor } from '../../../src/native/descriptor-passing.ts';
+import {
+  fetchDescriptor,
+  NOTE_BYTES,
+  sendDescriptor,
+} from '../../../src/native/descriptor-passing.ts';
 import { writeAt } from '../../../src/native/file-io.ts';
 import { SharedMapping } from '../../../src/native/mapping.ts';
 import { PageFaults, PageTrap } from '../../../src/native/page-trap.ts';

@@ -26,6 +26,7 @@ const input: Progress = {
   rounds: [round(1000)],
   cost,
   downtimeLimitMs: 18,
+  mode: 'pre-copy',
   onTimeout: 'cancel',
   isTimeOver: false,
   isEarly: false,

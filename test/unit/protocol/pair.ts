@@ -72,6 +72,7 @@ export class Pair {
       policyDigest,
       epoch: 1,
       handoverMs: 5,
+      purpose: 'migrate',
       resumes: false,
       signedByPeer: (statement, signature) =>
         Buffer.from(seal('host-b', statement)).equals(signature),
@@ -83,6 +84,8 @@ export class Pair {
       forms: ['tls'],
       encodings: ['zero', 'raw'],
       channelsMax: 4,
+      postCopies: true,
+      purpose: 'migrate',
       resumes: false,
       formats: ['software'],
       nonce: new Uint8Array(32).fill(3),
@@ -259,6 +262,7 @@ export class Pair {
             kind: 'finalReceived',
             transcriptDigest: digest,
             stateBytes: 100,
+            absentPages: 0,
             memoryDigest: new Uint8Array(0),
           },
         ];
@@ -281,6 +285,7 @@ export class Pair {
       case 'open':
       case 'hold':
       case 'letGo':
+      case 'reopen':
       case 'deriveKeys':
       case 'end':
         return [];

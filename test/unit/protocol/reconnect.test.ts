@@ -22,6 +22,7 @@ const message = <T extends S.Event['kind'] & MessageOf<'ABORT' | 'ACCEPT'>['type
 // The source.
 
 const sourcePlan = (resumes: boolean): S.Plan => ({
+  purpose: 'migrate',
   migrationId: MIGRATION_ID,
   from: 'host-a',
   options: migrateOptionsSchema.parse({ vm: 'vm1', to: 'host-b', roundsMax: 3 }),
@@ -211,6 +212,8 @@ void test('source: a round that broke is none that the guest was too fast for', 
 // The destination.
 
 const destinationPlan = (resumes: boolean): D.Plan => ({
+  purpose: 'migrate',
+  postCopies: false,
   host: 'host-b',
   from: 'host-a',
   suites: ['aes-256-gcm+hmac-sha256'],

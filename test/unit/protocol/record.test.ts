@@ -23,7 +23,7 @@ void test('a header that is not ours is RECORD_MALFORMED', async (t) => {
     'version 0': changed(0, '00'),
     'version 2': changed(0, '02'),
     'kind 0': changed(1, '00'),
-    'kind 5': changed(1, '05'),
+    'kind 7': changed(1, '07'),
     'one byte too many plaintext': changed(4, u32(RECORD_BYTES_MAX + 1)),
     'sequence of 2^53': changed(8, '0020000000000000'),
     'a byte short': Buffer.from(GOLDEN.slice(2), 'hex'),

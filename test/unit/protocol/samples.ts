@@ -82,7 +82,9 @@ export const MESSAGE_SAMPLES: readonly Message[] = [
     signature: fill(64),
   },
   { type: 'DONE', signature: fill(64) },
+  { type: 'PULL', ports: [7000, 7001] },
   { type: 'SURRENDER', signature: fill(64) },
+  { type: 'RUNNING', signature: fill(64) },
   { type: 'ACTIVATED', final: null, signature: fill(64) },
   {
     type: 'DELETED',

@@ -32,6 +32,7 @@ export interface Ended {
 }
 
 export const planWith = (options: object): Plan => ({
+  purpose: 'migrate',
   migrationId: MIGRATION_ID,
   from: 'host-a',
   options: migrateOptionsSchema.parse({ vm: 'vm1', to: 'host-b', ...options }),
@@ -51,7 +52,13 @@ export const planWith = (options: object): Plan => ({
 export const joining = (plan: Plan): State => ({
   kind: 'JoiningChannels',
   plan,
-  agreed: { suite: 'aes-256-gcm+hmac-sha256', form: 'tls', channels: 1, resumes: true },
+  agreed: {
+    suite: 'aes-256-gcm+hmac-sha256',
+    form: 'tls',
+    channels: 1,
+    resumes: true,
+    postCopy: false,
+  },
   subject: { migrationId: MIGRATION_ID, vmId: '', epoch: 1, from: 'host-a', to: 'host-b' },
   outage: null,
   round: 0,

@@ -6,6 +6,7 @@ import {
   activatedStatement,
   deletionStatement,
   receiptStatement,
+  runningStatement,
   tokenStatement,
   type Subject,
 } from '../../../../src/protocol/statement.ts';
@@ -24,8 +25,12 @@ const DIGEST = new Uint8Array(48).fill(5);
 export const MATTER: Matter = {
   subject: SUBJECT,
   transcriptDigest: DIGEST,
+  leavesPages: false,
   signedByPeer: (statement, signature) => Buffer.compare(statement, signature) === 0,
 };
+
+/** The same, with pages that come when the guest runs at the destination already. */
+export const SPLIT: Matter = { ...MATTER, leavesPages: true };
 
 export const FENCING: Fencing = { operator: 'alice', atMs: 1 };
 
@@ -75,6 +80,7 @@ export const DESTINATION_SAYS = {
     kind: 'ACTIVATED',
     message: { type: 'ACTIVATED', final: null, signature: activatedStatement(SUBJECT) },
   },
+  running: { kind: 'RUNNING', message: { type: 'RUNNING', signature: runningStatement(SUBJECT) } },
   abort: abort('destination', 'STATE_LOST'),
 } satisfies Record<string, Word>;
 
