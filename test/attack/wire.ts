@@ -84,8 +84,10 @@ export class Wire {
 
 /** Ports in a row that are free at both addresses. */
 export async function freeRange(count: number): Promise<number[]> {
-  const start = DATA_PORTS_FROM + (process.pid % 1000) * count;
-  for (let from = start; from < DATA_PORTS_TO; from += count) {
+  const places = Math.floor((DATA_PORTS_TO - DATA_PORTS_FROM) / count);
+  for (let i = 0; i < places; i += 1) {
+    // Tests at the same time begin at different places.
+    const from = DATA_PORTS_FROM + ((process.pid + i) % places) * count;
     const ports = Array.from({ length: count }, (_, i) => from + i);
     const free = await Promise.all(
       ports.flatMap((port) => [isFree(HOST_B, port), isFree(BETWEEN, port)]),

@@ -52,7 +52,9 @@ for (const [channels, form] of [
       t.ok(moved(result) >= PAGES, 'every page came');
       t.ok((result.postCopy?.faults?.network ?? 0) > 0, 'some because it waited for them');
       await isWhole(t, b);
-      await t.rejects(a.show('vm').then(({ guest }) => guest?.['pid'] ?? Promise.reject(new Error())));
+      await t.rejects(
+        a.show('vm').then(({ guest }) => guest?.['pid'] ?? Promise.reject(new Error())),
+      );
       await b.call('vm.delete', { name: 'vm' });
     });
 

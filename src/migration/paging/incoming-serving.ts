@@ -160,7 +160,11 @@ export class IncomingServing {
   }
 
   async #abandon(): Promise<Event> {
+    const underWay = this.#runner.underWay();
     this.#session.wipe();
+    await this.#channels?.close();
+    // What was being opened is open now.
+    await underWay;
     await this.#channels?.close();
     return { kind: 'abandoned' };
   }

@@ -173,7 +173,10 @@ class OutgoingServing {
   }
 
   async #abandon(failure: MigError): Promise<Event> {
+    const underWay = this.#runner.underWay();
     this.#session.leave();
+    // What was being opened is open now.
+    await underWay;
     if (this.#channels !== undefined) await closeChannels(this.#channels);
     this.#joined.reject(failure);
     return { kind: 'abandoned' };

@@ -8,6 +8,7 @@ import { setImmediate, setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { MiB } from '../../../src/base/units.ts';
 import type { VmView } from '../../../src/daemon/api/schema.ts';
+import type { MigrateOptions } from '../../../src/protocol/options.ts';
 import { openStore } from '../../../src/store/lmdb-store.ts';
 import { freeRange, BETWEEN, HOST_B as LOOPBACK } from '../../attack/wire.ts';
 import { Cluster, filesBelow, freePort, type Api, type HostOptions } from '../cluster.ts';
@@ -23,6 +24,8 @@ export type HostName = (typeof HOSTS)[number];
 export const otherOf = (host: string): HostName => (host === 'host-a' ? 'host-b' : 'host-a');
 
 const STEPS = fileURLToPath(new URL('steps.ts', import.meta.url));
+/** Of one host: those of a session, with one to ask for pages on, while another one ends. */
+const PORTS = 2 * (CHANNELS_USED_MAX + 1);
 const KEYS = 40;
 const WRITER_PAUSE_MS = 1;
 /** Everything settles within this once nothing fails any more; most does in a tenth of a second. */
@@ -51,8 +54,9 @@ export class Field {
   readonly #writer: Writer;
   #writing: Promise<void> | undefined;
   #seen: Seen | undefined;
-  /** Over which data plane it is sent. */
+  /** Over which data plane it is sent, and when its pages go. */
   plane: Plane = PLANE;
+  mode: MigrateOptions['mode'] = 'pre-copy';
   /** Where the VM was when it was last looked at. */
   at: HostName = 'host-a';
 
@@ -80,7 +84,11 @@ export class Field {
 
   /** Sends the VM from where it is to the other host. */
   migrate(source: HostName, options: object = {}): Promise<unknown> {
-    return this.api(source).migrate(VM, otherOf(source), { ...this.plane, ...options });
+    return this.api(source).migrate(VM, otherOf(source), {
+      ...this.plane,
+      mode: this.mode,
+      ...options,
+    });
   }
 
   async startHost(host: string): Promise<void> {
@@ -206,10 +214,10 @@ export class Field {
   async #begin({ config = {}, preload = [], env = () => ({}) }: FieldOptions): Promise<void> {
     const { cluster, conductor } = this;
     const peers: Record<string, string> = {};
-    const dataPorts = await freeRange(HOSTS.length * CHANNELS_USED_MAX);
+    const dataPorts = await freeRange(HOSTS.length * PORTS);
     for (const [i, host] of HOSTS.entries()) {
       const port = await freePort();
-      const own = dataPorts.slice(i * CHANNELS_USED_MAX, (i + 1) * CHANNELS_USED_MAX);
+      const own = dataPorts.slice(i * PORTS, (i + 1) * PORTS);
       cluster.pki.issue(host, 'host');
       peers[host] = `${BETWEEN}:${port}`;
       for (const each of [port, ...own]) {

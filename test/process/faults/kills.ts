@@ -31,10 +31,14 @@ export function chance(seed: number): (end: number) => number {
 
 export interface Struck {
   readonly plane: Plane;
+  readonly mode: string;
   readonly kills: readonly string[];
   readonly runsAt: 'source' | 'destination';
   readonly wrongs: readonly string[];
 }
+
+/** A step of the one may not come in the other: then the migration goes through. */
+const MODES_STRUCK = ['pre-copy', 'post-copy'] as const;
 
 const VICTIMS: readonly (readonly HostName[])[] = [['host-a'], ['host-b'], HOSTS];
 
@@ -42,7 +46,11 @@ const VICTIMS: readonly (readonly HostName[])[] = [['host-a'], ['host-b'], HOSTS
 export async function stepsOf(field: Field): Promise<readonly string[]> {
   const steps = new Set<string>();
   field.conductor.hear = ({ at }) => steps.add(at);
-  const wrongs = await field.moves();
+  const wrongs: string[] = [];
+  for (const mode of MODES_STRUCK) {
+    field.mode = mode;
+    wrongs.push(...(await field.moves()));
+  }
   field.conductor.hear = () => undefined;
   if (wrongs.length > 0) throw new Error(wrongs.join('\n'));
   return [...steps].toSorted();
@@ -70,12 +78,13 @@ export async function strike(
   };
 
   field.plane = PLANES[draw(PLANES.length)] ?? field.plane;
+  field.mode = MODES_STRUCK[draw(MODES_STRUCK.length)] ?? field.mode;
   const step = steps[draw(steps.length)] ?? '';
   const reached = conductor.stopAt(step);
-  void answerOf(field.migrate(source));
-  await reached;
-  await kill(step);
-  while (kills.length < KILLS_MAX) {
+  const answered = answerOf(field.migrate(source));
+  const isReached = await Promise.race([reached.then(() => true), answered.then(() => false)]);
+  if (isReached) await kill(step);
+  while (isReached && kills.length < KILLS_MAX) {
     let left = draw(RECOVERY_STEPS);
     const again = conductor.stopAt('a step of the recovery', () => left-- === 0);
     // A daemon that is killed takes the questions of `settled` with it.
@@ -91,6 +100,7 @@ export async function strike(
   const at = await field.settled();
   return {
     plane: field.plane,
+    mode: field.mode,
     kills,
     runsAt: at === source ? 'source' : 'destination',
     wrongs: await field.wrongs(at),
@@ -111,11 +121,11 @@ async function main(): Promise<void> {
   const runs = { source: 0, destination: 0 };
   let killed = 0;
   while (killed < count) {
-    const { plane, kills, runsAt, wrongs } = await strike(field, steps, draw);
+    const { plane, mode, kills, runsAt, wrongs } = await strike(field, steps, draw);
     killed += kills.length;
     runs[runsAt] += 1;
     console.log(
-      `${killed}/${count} runs at the ${runsAt} over ${planeTitle(plane)}: ${kills.join(', ')}`,
+      `${killed}/${count} runs at the ${runsAt} by ${mode} over ${planeTitle(plane)}: ${kills.join(', ')}`,
     );
     if (wrongs.length > 0) throw new Error(wrongs.join('\n'));
   }

@@ -4,6 +4,7 @@
  * without an operator's help the VM runs at one host, whole, and a migration right after works.
  */
 import { MiB } from '../../../src/base/units.ts';
+import type { MigrateOptions } from '../../../src/protocol/options.ts';
 import { answerOf } from '../refusal.ts';
 import type { When } from './conductor.ts';
 import { otherOf, type Field, type HostName } from './field.ts';
@@ -62,6 +63,8 @@ export type Outcome = Role;
 export interface Course {
   readonly title: string;
   readonly steps: readonly string[];
+  /** How it is migrated, when not as usual. */
+  readonly options?: Partial<MigrateOptions>;
   readonly accident?: {
     readonly at: string;
     /** By how many the epoch has risen in the end. */
@@ -73,6 +76,18 @@ export interface Course {
 
 export const COURSES: readonly Course[] = [
   { title: 'nothing else fails', steps: STEPS },
+  {
+    title: 'it runs there before its pages come',
+    options: { mode: 'post-copy' },
+    steps: [
+      'destination-handover.startGuest',
+      'destination-handover.say:RUNNING',
+      'source-handover.serve',
+      'destination-handover.pull',
+      'destination-handover.say:ACTIVATED',
+      'source-handover.deleteGuest',
+    ],
+  },
   {
     title: 'the prepared guest has died: the source takes its VM back',
     steps: [
@@ -112,7 +127,10 @@ export interface Cell extends Row {
 }
 
 const whensOf = (step: string): readonly Row['when'][] =>
-  step === 'source.sendRound' ? ['before', 'during', 'after'] : ['before', 'after'];
+  UNDER_WAY.has(step) ? ['before', 'during', 'after'] : ['before', 'after'];
+
+/** Steps in which pages are on their way. */
+const UNDER_WAY: ReadonlySet<string> = new Set(['source.sendRound', 'destination-handover.pull']);
 
 export const ROWS: readonly Row[] = COURSES.flatMap((course) =>
   course.steps.flatMap((step) => whensOf(step).map((when) => ({ course, when, step }))),
@@ -125,8 +143,12 @@ export const cellsOf = ({ course, when, step }: Row): Cell[] =>
 export function rowsBetween(first: Step, end?: Step): Row[] {
   const last = end === undefined ? STEPS.length : STEPS.indexOf(end);
   const steps = new Set<string>(STEPS.slice(STEPS.indexOf(first), last));
-  return ROWS.filter(({ course, step }) => course.accident === undefined && steps.has(step));
+  return rowsOf(COURSES[0]).filter(({ step }) => steps.has(step));
 }
+
+/** The rows of one course. */
+export const rowsOf = (course: Course | undefined): Row[] =>
+  ROWS.filter((row) => row.course === course);
 
 /** So many cells of each row, in turns: `npm run matrix` plays all. */
 export const someOfEach = (rows: readonly Row[], count: number): Cell[] =>
@@ -137,7 +159,7 @@ export const someOfEach = (rows: readonly Row[], count: number): Cell[] =>
   });
 
 export const titleOf = ({ course, when, step, fault }: Cell): string =>
-  `${fault} ${when} ${step}${course.accident === undefined ? '' : `, where ${course.title}`}`;
+  `${fault} ${when} ${step}${course === COURSES[0] ? '' : `, where ${course.title}`}`;
 
 const turnOf = (when: Row['when'], step: string): number =>
   STEPS.findIndex((each) => each === step) * 2 + (when === 'after' ? 1 : 0);
@@ -148,6 +170,7 @@ const turnOf = (when: Row['when'], step: string): number =>
  */
 export function expected({ course, when, step, fault }: Cell): Outcome {
   if (course.accident !== undefined) return 'source';
+  if (course.options?.mode === 'post-copy') return 'destination';
   // There is nothing to cut yet.
   if (fault === 'network cut' && step === 'source.connect' && when === 'before') {
     return 'destination';
@@ -177,7 +200,7 @@ export async function play(field: Field, cell: Cell): Promise<Played> {
   const { conductor } = field;
   const target = `${when === 'during' ? 'before' : when} ${step}`;
   const begun = conductor.stopAt(accident?.at ?? target);
-  const options = when === 'during' ? SLOW : {};
+  const options = { ...course.options, ...(when === 'during' ? SLOW : {}) };
   const answer = answerOf(field.migrate(source, options));
   await begun;
   if (accident !== undefined) {
