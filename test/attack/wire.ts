@@ -85,9 +85,9 @@ export class Wire {
 /** Ports in a row that are free at both addresses. */
 export async function freeRange(count: number): Promise<number[]> {
   const places = Math.floor((DATA_PORTS_TO - DATA_PORTS_FROM) / count);
-  for (let i = 0; i < places; i += 1) {
+  for (let place = 0; place < places; place += 1) {
     // Tests at the same time begin at different places.
-    const from = DATA_PORTS_FROM + ((process.pid + i) % places) * count;
+    const from = DATA_PORTS_FROM + ((process.pid + place) % places) * count;
     const ports = Array.from({ length: count }, (_, i) => from + i);
     const free = await Promise.all(
       ports.flatMap((port) => [isFree(HOST_B, port), isFree(BETWEEN, port)]),

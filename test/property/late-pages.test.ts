@@ -1,5 +1,5 @@
 /** Pages that come while their guest runs: each once, whoever brings it, in whatever order and pieces. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { test } from 'tap';
 import { DEMAND_PAGES_MAX } from '../../src/base/limits.ts';
 import { PAGE_BYTES } from '../../src/base/units.ts';

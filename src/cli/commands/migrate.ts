@@ -21,7 +21,11 @@ const migrateOptions = (cli: Argv<Common>) =>
   cli
     .positional('vm', { type: 'string', demandOption: true })
     .option('to', { type: 'string', demandOption: true, describe: 'destination host' })
-    .option('mode', { choices: MODES, default: 'pre-copy' as const })
+    .option('mode', {
+      choices: MODES,
+      default: 'pre-copy' as const,
+      describe: 'whether pages go before the VM runs there, after, or as many before as helps',
+    })
     .option('downtime-limit', {
       type: 'string',
       default: '50ms',
@@ -48,7 +52,8 @@ const migrateOptions = (cli: Argv<Common>) =>
     .option('on-timeout', {
       choices: ON_TIMEOUT,
       default: 'cancel' as const,
-      describe: 'the VM stays, or is stopped and moved whatever the downtime (pause)',
+      describe:
+        'the VM stays; or is stopped and moved whatever the downtime (pause); or runs on there while the rest follows (post-copy)',
     })
     .option('deadline', {
       type: 'string',

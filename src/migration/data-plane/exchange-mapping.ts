@@ -26,7 +26,7 @@ export class ExchangeMapping {
 
   /** Throws NATIVE_FAILED when the file is not there or not of the expected size. */
   constructor({ ramBytes, exchangePath }: MemoryPlace) {
-    this.#mapping = open(exchangePath, exchangeLayout(ramBytes).totalBytes);
+    this.#mapping = mapWhole(exchangePath, exchangeLayout(ramBytes).totalBytes);
     this.mapped = { address: this.#mapping.address, ramBytes };
   }
 
@@ -35,7 +35,7 @@ export class ExchangeMapping {
   }
 }
 
-function open(path: string, bytes: number): SharedMapping {
+function mapWhole(path: string, bytes: number): SharedMapping {
   try {
     const mapping = SharedMapping.open(path);
     if (mapping.byteLength === bytes) return mapping;

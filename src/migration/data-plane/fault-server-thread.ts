@@ -62,7 +62,6 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
     const server = new FaultServer({ sealer, writer, ram, order, absent });
     progress.server = server;
     report({ kind: 'joined', fd: link.fd });
-    const heard = () => undefined;
     const reader = new BlockingReader({ link, opener, sink: server, silenceMs, clock, heard });
     for (;;) {
       await reader.next();
@@ -77,7 +76,9 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
   const push = (bytes: Uint8Array): void => {
     try {
       reader.push(bytes);
-      server.answered.catch(reportFailure);
+      // Who asks for more than he takes is not listened to meanwhile.
+      socket.pause();
+      server.answered.then(() => socket.resume(), reportFailure);
     } catch (thrown) {
       writer.fail(MigError.from(thrown));
     }
@@ -95,3 +96,6 @@ export function runFaultServer(setup: FaultServerSetup): Duty {
       Promise.reject(new MigError('INTERNAL', `${command.kind}: a command for another`)),
   };
 }
+
+/** Whoever reads here waits for nothing in particular. */
+const heard = (): void => undefined;

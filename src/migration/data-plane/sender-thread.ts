@@ -100,7 +100,9 @@ export function runSender(setup: SenderSetup): Duty {
         case 'digest':
           report({ kind: 'digest', blocks: await digestShare(ram, ramBytes, share) });
           return;
-        default:
+        case 'due':
+        case 'answer':
+        case 'count':
           throw new MigError('INTERNAL', `${command.kind}: a command for another`);
       }
     },

@@ -106,7 +106,14 @@ export class IncomingServing {
       case 'end':
         this.#end();
         return undefined;
-      default:
+      case 'sendSigned':
+      case 'admit':
+      case 'awaitRound':
+      case 'awaitFinal':
+      case 'prepare':
+      case 'handOver':
+      case 'hold':
+      case 'letGo':
         throw new Error(`${effect.kind} in a session to pull`);
     }
   }

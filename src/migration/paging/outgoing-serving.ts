@@ -150,7 +150,20 @@ class OutgoingServing {
         return this.#abandon(new MigError(effect.code, effect.detail));
       case 'end':
         return undefined;
-      default:
+      case 'sendSigned':
+      case 'describe':
+      case 'sendRound':
+      case 'collectDirty':
+      case 'tellRound':
+      case 'tellDeadline':
+      case 'pace':
+      case 'throttle':
+      case 'holdGuest':
+      case 'pauseGuest':
+      case 'sendFinal':
+      case 'surrender':
+      case 'handOver':
+      case 'reconnect':
         throw new Error(`${effect.kind} in a session to serve`);
     }
   }

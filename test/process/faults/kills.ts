@@ -77,24 +77,30 @@ export async function strike(
     await Promise.all(victims.map((host) => field.startHost(host)));
   };
 
+  const recovering = async (): Promise<void> => {
+    while (kills.length < KILLS_MAX) {
+      let left = draw(RECOVERY_STEPS);
+      const again = conductor.stopAt('a step of the recovery', () => left-- === 0);
+      // A daemon that is killed takes the questions of `settled` with it.
+      const settled = field.settled().then(
+        () => undefined,
+        () => undefined,
+      );
+      const found = await Promise.race([again, settled]);
+      if (found === undefined) break;
+      await kill(found.at);
+    }
+  };
+
   field.plane = PLANES[draw(PLANES.length)] ?? field.plane;
   field.mode = MODES_STRUCK[draw(MODES_STRUCK.length)] ?? field.mode;
   const step = steps[draw(steps.length)] ?? '';
   const reached = conductor.stopAt(step);
   const answered = answerOf(field.migrate(source));
   const isReached = await Promise.race([reached.then(() => true), answered.then(() => false)]);
-  if (isReached) await kill(step);
-  while (isReached && kills.length < KILLS_MAX) {
-    let left = draw(RECOVERY_STEPS);
-    const again = conductor.stopAt('a step of the recovery', () => left-- === 0);
-    // A daemon that is killed takes the questions of `settled` with it.
-    const settled = field.settled().then(
-      () => undefined,
-      () => undefined,
-    );
-    const found = await Promise.race([again, settled]);
-    if (found === undefined) break;
-    await kill(found.at);
+  if (isReached) {
+    await kill(step);
+    await recovering();
   }
   conductor.go();
   const at = await field.settled();

@@ -42,7 +42,7 @@ void test('a thread waits for a page until it is resolved, and sees what has com
   const worker = await reader(mapping);
   t.same(faults.take(), [], 'nobody waits');
   for (const page of [0, 7, PAGES - 1]) {
-    worker.postMessage(page);
+    worker.postMessage(page, []);
     t.match(faults.wait(-1, 10_000), { faults: true });
     t.same(faults.take(), [page]);
     t.same(faults.take(), [], 'told once');
@@ -51,7 +51,7 @@ void test('a thread waits for a page until it is resolved, and sees what has com
     t.same(await once(worker, 'message'), [{ page, value: page + 1 }]);
   }
   faults.resolve(0, PAGES);
-  worker.postMessage(3);
+  worker.postMessage(3, []);
   t.same(await once(worker, 'message'), [{ page: 3, value: 0 }], 'resolved ahead, some already');
   await worker.terminate();
   faults[Symbol.dispose]();
@@ -62,7 +62,7 @@ void test('who was told of a fault and is gone is followed by one that is told a
   const { mapping } = memory(t);
   const trap = new PageTrap(mapping);
   const worker = await reader(mapping);
-  worker.postMessage(5);
+  worker.postMessage(5, []);
   const first = new PageFaults(trap.fd, mapping);
   t.match(first.wait(-1, 10_000), { faults: true });
   t.same(first.take(), [5]);
@@ -81,7 +81,7 @@ void test('the trap is opened when its last descriptor is closed', async (t) => 
   const trap = new PageTrap(mapping);
   t.throws(() => new PageTrap(mapping), { code: 'NATIVE_FAILED' }, 'one at a time');
   const worker = await reader(mapping);
-  worker.postMessage(9);
+  worker.postMessage(9, []);
   const faults = new PageFaults(trap.fd, mapping);
   t.match(faults.wait(-1, 10_000), { faults: true });
   faults[Symbol.dispose]();
@@ -111,7 +111,7 @@ void test('a descriptor goes from one process to another, with its note', async 
   t.not(got.fd, trap.fd);
   const faults = new PageFaults(got.fd, mapping);
   const worker = await reader(mapping);
-  worker.postMessage(1);
+  worker.postMessage(1, []);
   t.match(faults.wait(-1, 10_000), { faults: true }, 'it is the same trap');
   faults.resolve(1, 1);
   await once(worker, 'message');

@@ -3,4 +3,4 @@ import { parentPort, workerData } from 'node:worker_threads';
 import { fetchDescriptor } from '../../../src/native/descriptor-passing.ts';
 
 const { socketPath } = workerData as { socketPath: string };
-parentPort?.postMessage(fetchDescriptor(socketPath));
+parentPort?.postMessage(fetchDescriptor(socketPath), []);

@@ -6,6 +6,6 @@ import { viewOf } from '../../../src/native/mapping.ts';
 const { address, byteLength } = workerData as { address: bigint; byteLength: number };
 const bytes = new Uint8Array(viewOf(address, byteLength));
 parentPort?.on('message', (page: number) =>
-  parentPort?.postMessage({ page, value: bytes[page * PAGE_BYTES] }),
+  parentPort?.postMessage({ page, value: bytes[page * PAGE_BYTES] }, []),
 );
-parentPort?.postMessage('ready');
+parentPort?.postMessage('ready', []);

@@ -130,7 +130,9 @@ void test('a handover waits for nothing without a limit, and can be settled from
   );
   t.same([...source].toSorted(), Object.keys(SOURCE_HANDOVER).toSorted());
   const destination = explore(
-    (['linked', 'alone', 'active', 'pulling'] as const).map((from) => beginDestinationHandover(matter, from)),
+    (['linked', 'alone', 'active', 'pulling'] as const).map((from) =>
+      beginDestinationHandover(matter, from),
+    ),
     stepDestinationHandover,
   );
   t.same([...destination].toSorted(), Object.keys(DESTINATION_HANDOVER).toSorted());

@@ -7,7 +7,10 @@ import {
   beginDestinationHandover,
   stepDestinationHandover,
 } from '../../../../src/protocol/handover/destination.ts';
-import { beginSourceHandover, stepSourceHandover } from '../../../../src/protocol/handover/source.ts';
+import {
+  beginSourceHandover,
+  stepSourceHandover,
+} from '../../../../src/protocol/handover/source.ts';
 import type { SharedEvent } from '../../../../src/protocol/handover/matter.ts';
 import {
   DESTINATION_SAYS,
