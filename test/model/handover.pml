@@ -7,6 +7,8 @@
  * words that were ever said: any of them may arrive at any time, any number of times, or never.
  * That is more than TLS permits, and it needs no queue.
  *
+ * Post-copy. With POST_COPY a migration may leave pages at the source: the guest runs and lacks them.
+ *
  * Disks. A write and its sync are one step, before the word that depends on it; a daemon may crash
  * before and after any step, which covers a write that was under way (it is there or not).
  *
@@ -41,6 +43,7 @@ mtype destination[MIGRATIONS] = NONE;
 
 /* What outlives a daemon, not its host. */
 mtype guest[2] = NO_GUEST;
+bool lacks[2]; /* post-copy: pages of it are at the other host */
 
 /* What a daemon has in its memory alone. */
 bool up[2] = true;
@@ -48,7 +51,7 @@ bool off[2]; /* no power: the operator sees it */
 mtype session[2] = NO_SESSION;
 
 /* What was ever said, by migration. */
-bool final[MIGRATIONS], done[MIGRATIONS], token[MIGRATIONS], activated[MIGRATIONS],
+bool final[MIGRATIONS], done[MIGRATIONS], token[MIGRATIONS], running[MIGRATIONS], activated[MIGRATIONS],
      deleted[MIGRATIONS], source_abort[MIGRATIONS], destination_abort[MIGRATIONS];
 
 /* For the properties. */
@@ -62,7 +65,8 @@ byte crashes, losses, fencings;
 /* A record alone starts nothing: it takes the guest's memory. */
 #define may_start(h) (vm[h] == ACTIVE && guest[h] != NO_GUEST)
 #define one_life (!(guest[0] == RUNNING && guest[1] == RUNNING) && !(may_start(0) && may_start(1)))
-#define no_loss (excused || guest[0] != NO_GUEST || guest[1] != NO_GUEST)
+#define whole(h) (guest[h] != NO_GUEST && (!lacks[h] || guest[1 - h] != NO_GUEST))
+#define no_loss (excused || whole(0) || whole(1))
 #define one_vtpm (vtpm[0] || vtpm[1])
 #define together(h) (guest[h] != RUNNING || (vtpm[h] && may_start(h)))
 #define never_clone (epoch[0] != epoch[1] || vm[0] == NONE || vm[1] == NONE)
@@ -70,7 +74,7 @@ byte crashes, losses, fencings;
 #define is_here(h) (guest[h] != NO_GUEST || vtpm[h])
 
 inline destroy(h) {
-    guest[h] = NO_GUEST; vtpm[h] = false
+    guest[h] = NO_GUEST; lacks[h] = false; vtpm[h] = false
 }
 
 inline check() {
@@ -95,7 +99,7 @@ end:
     do
     /* The operator asks; the destination admits it and makes room. */
     :: atomic { up[h] && m == begun && vm[h] == ACTIVE && guest[h] == RUNNING &&
-                session[h] == NO_SESSION && up[1 - h] && session[1 - h] == NO_SESSION &&
+                !lacks[h] && session[h] == NO_SESSION && up[1 - h] && session[1 - h] == NO_SESSION &&
                 guest[1 - h] == NO_GUEST && (vm[1 - h] == NONE || vm[1 - h] == GONE) ->
         begun++; from[m] = h; source[m] = STARTED; session[h] = SENDING;
         session[1 - h] = RECEIVING; guest[1 - h] = INCOMING; check() }
@@ -118,7 +122,7 @@ end:
 #endif
     /* It runs there: destroy what is left, then write it, then say it. */
     :: atomic { is_source(h, m) && source[m] == SURRENDERED && activated[m] && is_here(h) ->
-        assert(destination[m] == ACTIVE); destroy(h); check() }
+        assert(destination[m] == ACTIVE && !lacks[1 - h]); destroy(h); check() }
     :: atomic { is_source(h, m) && source[m] == SURRENDERED && activated[m] && !is_here(h) ->
         source[m] = GONE; vm[h] = GONE; check() }
     :: atomic { is_source(h, m) && source[m] == GONE && !deleted[m] -> deleted[m] = true }
@@ -134,7 +138,8 @@ end:
 #ifdef BUG_RECLAIM_WITHOUT_PROOF
                 true ->
 #else
-                (destination_abort[m] || (off[1 - h] && guest[h] == HELD)) ->
+                /* Once it has heard that it runs there it never is. */
+                (destination_abort[m] || (off[1 - h] && guest[h] == HELD && !running[m])) ->
 #endif
         source[m] = ABORTED; vm[h] = ACTIVE;
 #ifdef BUG_EPOCH_REUSED
@@ -166,6 +171,12 @@ end:
                 guest[h] == INCOMING -> vtpm[h] = true; session[h] = SAVING; check() }
     :: atomic { is_destination(h, m) && in_session(h, m, SAVING) && guest[h] == INCOMING ->
         destination[m] = PREPARED; vm[h] = PREPARED; epoch[h] = epoch[from[m]] + 1;
+#ifdef POST_COPY
+        if
+        :: lacks[h] = true
+        :: skip
+        fi;
+#endif
         session[h] = NO_SESSION; check() }
     :: atomic { is_destination(h, m) && destination[m] == PREPARED && !done[m] -> done[m] = true }
 #ifdef BUG_ACK_BEFORE_SYNC
@@ -179,15 +190,28 @@ end:
 #ifdef BUG_ACTIVATION_ON_TIMEOUT
                 true ->
 #else
-                (token[m] || off[1 - h]) ->
+                /* Without what is at a host that is off it can never be whole. */
+                (token[m] || (off[1 - h] && !lacks[h])) ->
         if
         :: token[m] -> assert(epoch[h] == last_given)
         :: else -> assert(epoch[h] >= last_given); last_given = epoch[h]
         fi;
 #endif
         destination[m] = ACTIVE; vm[h] = ACTIVE; check() }
+    /* It runs, and what it lacks is kept for it until it says that it has all. */
+    :: atomic { is_destination(h, m) && destination[m] == ACTIVE && guest[h] == RUNNING &&
+                lacks[h] && !running[m] -> running[m] = true }
+    :: atomic { is_destination(h, m) && destination[m] == ACTIVE && guest[h] == RUNNING &&
+                lacks[h] && running[m] && guest[from[m]] == HELD && up[from[m]] ->
+        lacks[h] = false; check() }
+    /* What it lacks is lost with the memory of the source: an operator deletes it. */
+    :: atomic { is_destination(h, m) && destination[m] == ACTIVE && lacks[h] &&
+                guest[from[m]] == NO_GUEST -> assert(excused); guest[h] = NO_GUEST; lacks[h] = false }
     /* It runs; or it is lost, as any VM whose host fails it. */
     :: atomic { is_destination(h, m) && destination[m] == ACTIVE && guest[h] != INCOMING &&
+#ifndef BUG_WHOLE_TOO_EARLY
+                !lacks[h] &&
+#endif
                 !activated[m] -> activated[m] = true }
     :: atomic { is_destination(h, m) && destination[m] == ACTIVE && deleted[m] ->
         destination[m] = CERTIFIED }
@@ -200,7 +224,7 @@ end:
 #ifdef BUG_ABORT_OF_PREPARED_ON_TIMEOUT
                 true ->
 #else
-                (source_abort[m] || guest[h] == NO_GUEST) ->
+                (source_abort[m] || guest[h] == NO_GUEST || (off[1 - h] && lacks[h])) ->
 #endif
         destroy(h); check() }
     :: atomic { is_destination(h, m) && destination[m] == PREPARED && !is_here(h) ->
@@ -238,9 +262,9 @@ inline memory_lost(h) {
     :: guest[h] != NO_GUEST -> losses++; lost_at[h] = true
     :: else
     fi;
-    guest[h] = NO_GUEST;
+    guest[h] = NO_GUEST; lacks[h] = false;
     if
-    :: vm[h] == ACTIVE || (lost_at[0] && lost_at[1]) -> excused = true
+    :: vm[h] == ACTIVE || (lost_at[0] && lost_at[1]) || lacks[1 - h] -> excused = true
     :: else
     fi;
     check()
