@@ -48,6 +48,7 @@ const RESULT = {
   transferMs: Number,
   handoverMs: Number,
   rounds: Array,
+  postCopy: null,
   resumes: 0,
   pagesSent: Number,
   zeroPages: Number,
