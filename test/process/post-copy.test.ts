@@ -75,6 +75,9 @@ for (const [channels, form] of [
       await b.call('vm.delete', { name: 'vm' });
     });
 
+    // What is decided does not depend on the channels.
+    if (channels > 1) return;
+
     await t.test('hybrid: one that fits into the downtime is all there when it runs', async (t) => {
       await a.call('vm.create', smallGuest('vm', { memoryBytes: MEMORY_BYTES, fill: 1 }));
       const result = await a.migrate('vm', 'host-b', { mode: 'hybrid', channels, form });
@@ -85,7 +88,8 @@ for (const [channels, form] of [
 
     await t.test('when the time is over, it runs on there', async (t) => {
       await a.call('vm.create', smallGuest('vm', WRITING));
-      const options = { timeoutMs: 3000, onTimeout: 'post-copy', maxBandwidthBps: 8 * MiB };
+      // In a round, or before there was one: whichever it is on this machine.
+      const options = { timeoutMs: 2000, onTimeout: 'post-copy', maxBandwidthBps: 8 * MiB };
       const result = await a.migrate('vm', 'host-b', {
         ...options,
         channels,

@@ -33,11 +33,16 @@ function outageOf(state: Breakable, code: Code, detail: string): Outage | null {
 
 /**
  * The time is over while no page is on its way. Between two sessions the guest is stopped when the next
- * one stands: it does not wait for a network. Before the first page there is nothing to finish.
+ * one stands: it does not wait for a network. Before the first page there is nothing to finish, and all of
+ * it may still follow.
  */
 export function timeOverAway(state: State): Step<State, Effect> {
   if (!('outage' in state)) return { state, effects: [] };
-  const { outage } = state;
+  const { plan, outage } = state;
+  if (outage === null && plan.options.onTimeout === 'post-copy') {
+    const options = { ...plan.options, mode: 'post-copy' as const };
+    return { state: { ...state, plan: { ...plan, options } }, effects: [] };
+  }
   if (outage === null) return abort(state, 'TIMEOUT', 'before the first page was sent');
   const course = { ...outage.course, isTimeOver: true };
   return { state: { ...state, outage: { ...outage, course } }, effects: [] };

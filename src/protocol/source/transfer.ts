@@ -88,7 +88,9 @@ export const transfer: SourceRules<
         const sessions = (outage?.sessions ?? 0) + 1;
         if (plan.options.mode === 'post-copy') {
           const next = { plan, agreed, subject, round, course: FRESH_COURSE, sessions };
-          return pausing(next, 'post-copy', true);
+          // Asked for from the start, or what became of it.
+          const why = plan.options.onTimeout === 'post-copy' ? 'timeout' : 'post-copy';
+          return pausing(next, why, true);
         }
         const { course, effects } = begin(plan, outage?.course ?? FRESH_COURSE, round, joined);
         return {

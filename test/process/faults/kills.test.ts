@@ -3,7 +3,7 @@ import { test } from 'tap';
 import { Field } from './field.ts';
 import { chance, stepsOf, strike } from './kills.ts';
 
-const KILLS = 25;
+const KILLS = 20;
 const SEED = 20_261_123;
 
 void test(`${KILLS} kills drawn by chance`, async (t) => {
