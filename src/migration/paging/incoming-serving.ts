@@ -142,6 +142,9 @@ export class IncomingServing {
   async #reopen({ agreed }: Extract<Effect, { kind: 'reopen' }>): Promise<Event> {
     const { migrationId } = this.#opened();
     const pull = this.#pull();
+    pull.expect(() =>
+      this.#runner.dispatch({ kind: 'failed', code: 'CHANNEL_LOST', detail: 'another session' }),
+    );
     const channels = await this.#session.openChannels(migrationId, agreed, pull.memory, null, {
       isLate: true,
     });

@@ -26,6 +26,7 @@ export class PagePull {
   readonly #whole = Promise.withResolvers<FaultCounts>();
   #counts: FaultCounts = { network: 0, minor: 0, latencyMs: { mean: 0, p99: 0, max: 0 } };
   #session: { readonly end: () => void; readonly over: Promise<void> } | undefined;
+  #expected: (() => void) | undefined;
   #isEnded = false;
 
   private constructor(guest: Guest, broken: (failure: MigError) => void) {
@@ -61,6 +62,12 @@ export class PagePull {
   /** Resolves when every page is there; rejects with GUEST_FAILED when the guest is gone. */
   get whole(): Promise<FaultCounts> {
     return this.#whole.promise;
+  }
+
+  /** That a session is about to join: `cancel` ends it when another comes first, for a peer gets one. */
+  expect(cancel: () => void): void {
+    this.#expected?.();
+    this.#expected = cancel;
   }
 
   /**
