@@ -4,11 +4,14 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { createRequire } from 'node:module';
+import * as module from 'node:module';
 import { constants } from 'node:os';
 import path from 'node:path';
+import { fileURLToPath } from 'node:url';
 
 const NODE_MAJOR_MIN = 24;
+/** Beside the sources: whoever may write here may change those as well. Halves the time to start. */
+const COMPILED = fileURLToPath(new URL('../.compiled', import.meta.url));
 
 /**
  * Runs `main` (relative to this folder) with this process's arguments.
@@ -16,6 +19,7 @@ const NODE_MAJOR_MIN = 24;
  */
 export async function launch(main) {
   if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR_MIN) {
+    module.enableCompileCache?.(COMPILED);
     await import(new URL(main, import.meta.url).href);
     return;
   }
@@ -34,7 +38,7 @@ export async function launch(main) {
 function pinnedNode() {
   const name = `node-${process.platform}-${process.arch}`;
   try {
-    const manifest = createRequire(import.meta.url).resolve(`${name}/package.json`);
+    const manifest = module.createRequire(import.meta.url).resolve(`${name}/package.json`);
     const node = path.join(path.dirname(manifest), 'bin', 'node');
     return existsSync(node) ? node : undefined;
   } catch {

@@ -6,6 +6,7 @@ import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
+import { getCompileCacheDir } from 'node:module';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -33,10 +34,10 @@ export class GuestProcess {
 
   /** Does not keep this process alive, and ends by itself with it. */
   constructor() {
-    // A session of its own and an empty environment: it outlives the daemon and inherits nothing.
+    // A session of its own and its own environment: it outlives the daemon and inherits nothing but code.
     this.#child = spawn(process.execPath, [MAIN, this.#scratchDir], {
       detached: true,
-      env: {},
+      env: { NODE_COMPILE_CACHE: getCompileCacheDir() },
       stdio: ['pipe', 'ignore', 'ignore', 'pipe'],
     });
     this.#child.on('error', () => undefined);

@@ -27,8 +27,10 @@ interface Awaited {
 
 export class Conductor {
   /** Daemons that stand at a step. */
-  readonly #standing = new Set<Duplex>();
+  readonly #standing = new Map<Duplex, Step>();
   #isHolding = false;
+  /** One that goes on while the others are held. */
+  #goesOn: string | undefined;
   #awaited: Awaited | undefined;
   /** Told of every step, before it is decided whether it is the one. */
   hear: (step: Step) => void = () => undefined;
@@ -50,12 +52,28 @@ export class Conductor {
     what: string,
     is: Awaited['is'] = ({ at }) => at === what,
   ): Promise<Step | undefined> {
+    const step = /^after (.*:.*)$/.exec(what)?.[1];
+    if (step === undefined) return this.#reach(what, is);
+    // Whoever hears it stands from before it was said: what he does of it is no matter of who is faster.
+    const before = await this.#reach(`before ${step}`, ({ at }) => at === `before ${step}`);
+    if (before === undefined) return undefined;
+    const reached = this.#await(what, is);
+    this.#goesOn = before.host;
+    for (const [link, { host }] of this.#standing) if (host === before.host) this.#release(link);
+    return reached;
+  }
+
+  #reach(what: string, is: Awaited['is']): Promise<Step | undefined> {
+    this.go();
+    return this.#await(what, is);
+  }
+
+  #await(what: string, is: Awaited['is']): Promise<Step | undefined> {
     const arrival = Promise.withResolvers<Step | undefined>();
     const late = setTimeout(
       () => arrival.reject(new Error(`not reached: ${what}`)),
       REACHED_MS_MAX,
     );
-    this.go();
     this.#awaited = { is, reached: arrival.resolve };
     return arrival.promise.finally(() => clearTimeout(late));
   }
@@ -63,21 +81,26 @@ export class Conductor {
   /** Everyone goes on, and is stopped no more. */
   go(): void {
     this.#isHolding = false;
+    this.#goesOn = undefined;
     this.#awaited?.reached(undefined);
     this.#awaited = undefined;
-    const standing = [...this.#standing];
-    this.#standing.clear();
-    for (const link of standing) letGo(link);
+    for (const link of this.#standing.keys()) this.#release(link);
+  }
+
+  #release(link: Duplex): void {
+    this.#standing.delete(link);
+    letGo(link);
   }
 
   #arrived(link: Duplex, step: Step): void {
     this.hear(step);
     if (this.#awaited?.is(step) === true) {
       this.#isHolding = true;
+      this.#goesOn = undefined;
       this.#awaited.reached(step);
       this.#awaited = undefined;
     }
-    if (this.#isHolding) this.#standing.add(link);
+    if (this.#isHolding && step.host !== this.#goesOn) this.#standing.set(link, step);
     else letGo(link);
   }
 }
