@@ -10,8 +10,8 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const NODE_MAJOR_MIN = 24;
-/** Beside the sources: whoever may write here may change those as well. Halves the time to start. */
-const COMPILED = fileURLToPath(new URL('../.compiled', import.meta.url));
+/** Within the program: whoever may write here may change that as well. Halves the time to start. */
+const COMPILED = fileURLToPath(new URL('../node_modules/.cache/migd-code', import.meta.url));
 
 /**
  * Runs `main` (relative to this folder) with this process's arguments.
