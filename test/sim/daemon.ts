@@ -60,6 +60,8 @@ export class Daemon implements Party {
   readonly incoming = new Set<Incoming>();
   /** Migrations of which pages are served here. */
   readonly serving = new Set<string>();
+  /** Which look for the pages of a migration is the latest. */
+  readonly pulls = new Map<string, object>();
   /** Its state directory is not there: it knows nothing and takes nothing. */
   readonly isBlank: boolean;
   isAlive = true;

@@ -187,7 +187,11 @@ function pull(
   done: (event: DestinationDone | SharedEvent) => void,
 ): void {
   const { world, machine, network } = daemon;
+  // One that failed has ended before another begins.
+  const turn = {};
+  daemon.pulls.set(migrationId, turn);
   const look = (): void => {
+    if (daemon.pulls.get(migrationId) !== turn) return;
     const { guest } = machine;
     if (guest === undefined || ours() === undefined) {
       done({ kind: 'lost' });
