@@ -94,6 +94,14 @@ void test('after a statement of fencing both hosts are back', async (t) => {
     for (const [what, said] of Object.entries(refused)) {
       t.match(await tell(sayActivated(said)), { type: 'ABORT' }, what);
     }
+    const impatient = await HostileLink.connect(made, 'host-b', 'host-a');
+    impatient.send({ type: 'RESOLVE', migrationId: subject.migrationId });
+    impatient.say(sayActivated({ subject, final }));
+    impatient.say(sayActivated({ subject, final }));
+    for (let heard = await impatient.next(); heard !== undefined; heard = await impatient.next()) {
+      t.match(heard, { type: 'DELETED' }, 'no other word while it gives way');
+    }
+    await eventually('gone', async () => (await made.a.show(VM)).state === 'gone');
     t.match(await tell(sayActivated({ subject, final })), { type: 'DELETED' });
     t.match(await made.a.show(VM), { state: 'gone', movedTo: 'host-b' });
     await isClean(t, made, 'host-a', VM);

@@ -1,5 +1,6 @@
 /** Bugs are planted in the simulation one at a time: it finds each, and tells it in few words. */
 import { test } from 'tap';
+import { BUILD, type Build } from './build.ts';
 import { Choices } from './choices.ts';
 import { MUTANTS } from './mutants.ts';
 import { run } from './run.ts';
@@ -32,4 +33,20 @@ void test('a failing seed fails again, and is shrunk to a story of a few faults'
   t.equal(run(Choices.ofScript(shrunk), bug).broken, first.broken);
   t.same(parseScript(scriptText(shrunk)), shrunk, 'it can be written down');
   t.equal(run(Choices.ofScript(shrunk)).broken, undefined, 'and what is not broken withstands it');
+});
+
+/** What one of millions of seeds found, too seldom to be found anew each time. */
+const FOUND: Readonly<Record<string, { build: Build; seed: number }>> = {
+  // A destination that is active by a statement asks twice; the first answer waits for a full disk.
+  'S says his last word while he concedes': {
+    build: { ...BUILD, concedesInSilence: false },
+    seed: 4425491,
+  },
+};
+
+void test('what was found once breaks what was mended, and nothing else', async (t) => {
+  for (const [name, { build, seed }] of Object.entries(FOUND)) {
+    t.type(run(Choices.ofSeed(seed), build).broken, 'string', name);
+    t.equal(run(Choices.ofSeed(seed)).broken, undefined, `${name}: mended`);
+  }
 });

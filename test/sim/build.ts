@@ -29,6 +29,8 @@ export interface Build {
   readonly claimsAreOwned: boolean;
   /** Whether a VM goes on only when its last source has said that it is gone there. */
   readonly awaitsFarewell: boolean;
+  /** Whether who is conceding a VM says nothing else before he is done. */
+  readonly concedesInSilence: boolean;
 }
 
 export const BUILD: Build = {
@@ -45,4 +47,5 @@ export const BUILD: Build = {
   recordsBeforeReclaiming: true,
   claimsAreOwned: true,
   awaitsFarewell: true,
+  concedesInSilence: true,
 };

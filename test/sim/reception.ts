@@ -91,7 +91,7 @@ function concede(
   const { migrationId, direction, state, from, to } = record;
   const { vm } = daemon.machine.disk.seen;
   const isOurs = direction === 'outgoing' && state === 'aborted' && vm?.state === 'active';
-  if (!isOurs || daemon.isClaimed || daemon.machine.guest !== undefined) {
+  if (!isOurs) {
     refuse();
     return;
   }
@@ -107,6 +107,16 @@ function concede(
   const { transcriptDigest, stateBytes, memoryDigest } = final;
   const sent = finalStatement(subject, transcriptDigest, stateBytes, memoryDigest);
   if (!isSignedBy(daemon.name, sent, final.signature)) {
+    refuse();
+    return;
+  }
+  // It is being conceded: no word, until it is.
+  if (daemon.isClaimed) {
+    if (daemon.build.concedesInSilence) link.close();
+    else refuse();
+    return;
+  }
+  if (daemon.machine.guest !== undefined) {
     refuse();
     return;
   }

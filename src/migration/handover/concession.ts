@@ -15,7 +15,10 @@ import { writeAtLast } from '../write-at-last.ts';
 import { destroyForGood } from './deletion.ts';
 import type { ReceptionParts } from './reception.ts';
 
-/** The word to answer with; undefined when there is nothing to concede. */
+/**
+ * The word to answer with; undefined when there is nothing to concede. Throws VM_MIGRATING while that is
+ * not known yet, as when it is being conceded: no word is better than the last one, which ends the asking.
+ */
 export async function concede(
   parts: ReceptionParts,
   link: Conversation,
@@ -31,7 +34,6 @@ export async function concede(
   const subject: Subject = { migrationId, vmId: vm.vmId, epoch: vm.epoch, from, to };
   if (!verify(null, activatedStatement(subject), link.peer.publicKey, activation)) return undefined;
   if (final === null || !isOurWord(subject, final, createPublicKey(hostKey()))) return undefined;
-  if (inventory.isClaimed(vm.name)) return undefined;
   using _claim = inventory.claim(vm.name, 'VM_MIGRATING');
   if ((await inventory.find(vm.name)) !== 'gone') return undefined;
   const facts = await destroyForGood(parts, migrationId, activation);
