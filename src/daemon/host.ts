@@ -22,7 +22,7 @@ import type { Cause } from '../protocol/handover/matter.ts';
 import { Handovers, type HandoverView } from '../migration/handover/handovers.ts';
 import type { Settlement } from '../migration/handover/handover.ts';
 import { receiveHandover, type Session } from '../migration/handover/reception.ts';
-import type { Inventory } from '../migration/inventory.ts';
+import type { Held, Inventory } from '../migration/inventory.ts';
 import type { MigrationEvent } from '../migration/report.ts';
 import type { Departure } from '../migration/scheduling/departure.ts';
 import { Departures } from '../migration/scheduling/departures.ts';
@@ -128,6 +128,11 @@ export class Host {
   /** Throws IN_DOUBT while a VM's last source may have it back. */
   checkArrived(vm: string): Promise<void> {
     return this.#handovers.checkArrived(vm);
+  }
+
+  /** Whether it stands still until pages come that its source still has. */
+  awaitsPages({ record, guest }: Held): boolean {
+    return guest?.lifecycle === 'held' && this.#handovers.arrival(record.name) === 'coming';
   }
 
   /** Takes a request for a migration. Throws what makes it impossible from the start. */

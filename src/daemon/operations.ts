@@ -51,7 +51,8 @@ export function operations(parts: OperationParts): Operations {
 
   const workOn = (name: string): 'migrating' | 'queued' | null => {
     if (host.isQueued(name)) return 'queued';
-    return inventory.isClaimed(name) ? 'migrating' : null;
+    const isMigrating = inventory.isClaimed(name) || host.awaitsPages(inventory.get(name));
+    return isMigrating ? 'migrating' : null;
   };
 
   const view = ({ record, guest }: Held): VmView => ({
@@ -105,7 +106,11 @@ export function operations(parts: OperationParts): Operations {
       return view(inventory.get(name));
     },
     'vm.resume': async ({ name }) => {
-      await unclaimed(name).resume();
+      const guest = unclaimed(name);
+      if (host.awaitsPages(inventory.get(name))) {
+        throw new MigError('PAGES_OWED', 'it goes on when they come');
+      }
+      await guest.resume();
       return view(inventory.get(name));
     },
     'vm.delete': async ({ name }) => {

@@ -119,7 +119,7 @@ export const CODES = {
   STORE_FAILED: entry('The durable record could not be written or read.', 'Check the disk of the state directory.', 'host', true),
   STORE_UNCERTAIN: entry('Whether a durable record was written cannot be known.', 'Check the disk of the state directory.', 'host', true),
   NATIVE_FAILED: entry('A call into the system failed.', 'See the detail and the log of the daemon.', 'host', false),
-  PAGES_OWED: entry('The VM runs at the destination, and part of its memory is still at the source; the connection broke.', 'Bring the connection back: both hosts keep trying, and the VM waits for the pages that it needs.', 'network', true, inDoubt),
+  PAGES_OWED: entry('The VM runs at the destination, and part of its memory is still at the source.', 'Bring the connection back: both hosts keep trying, and the VM waits for the pages that it needs. If the source is lost for good, so is the VM: delete it at the destination.', 'network', true, inDoubt),
   IN_DOUBT: entry('The other host does not answer, and both outcomes are possible.', 'Bring the other host back; nothing is lost meanwhile.', 'network', true, inDoubt),
   STATE_LOST: entry('The destination lost what it had received; the VM runs at the source.', 'Try again; see the log of the other host.', 'host', true),
   FENCED: entry('An operator stated that the other host was fenced; the VM was settled here.', 'Never let the fenced host come back with its memory.', 'operator', false),

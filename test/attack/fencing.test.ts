@@ -36,7 +36,7 @@ void test('an operator’s statement settles what is in doubt, and is kept', asy
     t.match(await it.api.show(VM), { state: 'running', epoch: 3 });
     await runsOn(t, it.api, VM);
     await t.rejects(it.api.call('resolve', { migrationId, peerFenced: true }), {
-      code: 'MIGRATION_UNKNOWN',
+      code: 'VM_STATE',
     });
   });
   await t.test(

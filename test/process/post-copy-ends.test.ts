@@ -48,6 +48,33 @@ void test('a destination that is gone for long: its operator is told, and it goe
   t.match(await a.call('history'), [{ outcome: 'completed', code: null }]);
 });
 
+void test('a VM that is not whole goes nowhere, whatever is stated of its source', async (t) => {
+  await using cluster = await Cluster.start();
+  const { a, b } = cluster;
+  await a.call('vm.create', smallGuest('vm', WRITING));
+  let killed: Promise<unknown> | undefined;
+  const migration = answerOf(
+    a.migrate('vm', 'host-b', SLOWLY, (event) => {
+      if (inPhase('post-copy')(event)) killed ??= cluster.stopHost('host-a', 'SIGKILL');
+    }),
+  );
+  await migration;
+  await killed;
+  const [{ migrationId = '' } = {}] = await b.call<{ migrationId: string }[]>('status');
+  await eventually('it waits', async () => (await b.show('vm')).state === 'migrating');
+  const owed = { code: 'PAGES_OWED' };
+  t.match(await answerOf(b.call('resolve', { migrationId, peerFenced: true })), owed);
+  t.match(await answerOf(b.call('vm.resume', { name: 'vm' })), owed);
+  t.match(await answerOf(b.migrate('vm', 'host-a', { mode: 'post-copy' })), owed);
+  await cluster.startHost('host-a');
+  await eventually('settled', async () => (await b.call<unknown[]>('status')).length === 0);
+  t.equal((await b.check('vm')).badPages, 0);
+  await runsOn(t, b, 'vm');
+  t.match(await answerOf(b.call('resolve', { migrationId, peerFenced: true })), {
+    code: 'VM_STATE',
+  });
+});
+
 void test('a destination that cannot refuses before anything is sent', async (t) => {
   await using cluster = await Cluster.start({ 'host-b': { config: { engine: 'portable' } } });
   const { a } = cluster;

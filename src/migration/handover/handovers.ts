@@ -19,6 +19,7 @@ import { contradicted, sourceFenced, subjectOf } from '../journal.ts';
 import type { DataSender } from '../data-plane/sender.ts';
 import type { PagePull, PullingChannels } from '../paging/page-pull.ts';
 import { PageService, type Served, type ServingChannels } from '../paging/page-service.ts';
+import { arrivalOf, type Arrival } from './arrival.ts';
 import { migrationOf } from './entry.ts';
 import { destinationSide } from './destination-side.ts';
 import {
@@ -194,19 +195,23 @@ export class Handovers {
     await this.#answered(handover);
   }
 
-  /** An operator states that the other host was fenced. Throws MIGRATION_UNKNOWN, VM_STATE. */
+  /** An operator states that the other host was fenced. Throws MIGRATION_UNKNOWN, VM_STATE, PAGES_OWED. */
   async fence(migrationId: string, operator: string): Promise<void> {
-    const handover = this.#underWay.get(migrationId);
-    if (handover === undefined) throw new MigError('MIGRATION_UNKNOWN', 'it is not in doubt');
     const { store, inventory, clock } = this.#parts;
     const record = store.migration(migrationId);
-    const { vm = '', direction } = record ?? {};
+    if (record === undefined) throw new MigError('MIGRATION_UNKNOWN', migrationId);
+    const handover = this.#underWay.get(migrationId);
+    if (handover === undefined) throw new MigError('VM_STATE', 'the migration is not in doubt');
+    const { vm, direction } = record;
     const fencing = { operator, atMs: clock.wall() };
-    if (record?.state === 'active') {
+    if (arrivalOf(record, handover.state) === 'coming') {
+      throw new MigError('PAGES_OWED', `without those at ${record.from} it can never be whole`);
+    }
+    if (record.state === 'active') {
       await store.write(sourceFenced(record, fencing));
       return;
     }
-    if (record?.destroying !== undefined) {
+    if (record.destroying !== undefined) {
       throw new MigError(
         'VM_STATE',
         'it runs there, as that host said; it is being destroyed here',
@@ -220,29 +225,38 @@ export class Handovers {
   }
 
   /**
-   * Throws IN_DOUBT while a VM that came here may still be had back by its source: which could be told,
-   * and truly, that this host is off, when the VM has long gone on to a third. Asks, and waits a bounded time.
+   * Throws PAGES_OWED while pages of a VM that came here are still at its source, and IN_DOUBT while that
+   * may still have it back: for it could be told, and truly, that this host is off, when the VM has
+   * long gone on to a third. Asks, and waits a bounded time.
    */
   async checkArrived(vm: string): Promise<void> {
     const { store, clock } = this.#parts;
     const migrationId = store.vm(vm)?.migrationId ?? '';
     const handover = this.#underWay.get(migrationId);
-    const isOwed = () => {
-      const { direction, state, fencing } = store.migration(migrationId) ?? {};
-      return direction === 'incoming' && state === 'active' && fencing === undefined;
-    };
-    if (handover === undefined || !isOwed()) return;
+    if (handover === undefined || this.arrival(vm) === 'arrived') return;
     if (isAlone(handover.state)) handover.askNow();
     const limit = Promise.withResolvers<'late'>();
     const timer = clock.after(IN_DOUBT_ANSWER_MS_MAX, () => limit.resolve('late'));
     const first = await Promise.race([handover.settled, limit.promise]);
     timer.cancel();
-    if (first === 'late' && isOwed()) {
-      throw new MigError(
-        'IN_DOUBT',
-        `${migrationId}: its source has not said that it is gone there`,
-      );
+    if (first !== 'late') return;
+    switch (this.arrival(vm)) {
+      case 'coming':
+        throw new MigError('PAGES_OWED', `${migrationId}: part of it is not here yet`);
+      case 'owed':
+        throw new MigError(
+          'IN_DOUBT',
+          `${migrationId}: its source has not said that it is gone there`,
+        );
+      case 'arrived':
     }
+  }
+
+  /** How far a VM is here. */
+  arrival(vm: string): Arrival {
+    const { store } = this.#parts;
+    const migrationId = store.vm(vm)?.migrationId ?? '';
+    return arrivalOf(store.migration(migrationId), this.#underWay.get(migrationId)?.state);
   }
 
   list(): HandoverView[] {

@@ -203,6 +203,7 @@ export class Machine {
   /** `device length u32 │ device state │ vTPM length u32 │ vTPM state`, into the exchange. */
   exportState(): { stateBytes: number } {
     this.#needPaused('export');
+    this.#needMemory('export');
     const device = encodeDeviceState(this.#registerRows());
     const tpm = this.#tpm.exportState();
     try {
