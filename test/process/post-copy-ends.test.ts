@@ -60,7 +60,7 @@ void test('a VM that is not whole goes nowhere, whatever is stated of its source
   );
   await migration;
   await killed;
-  const [{ migrationId = '' } = {}] = await b.call<{ migrationId: string }[]>('status');
+  const [{ migrationId }] = await b.call<[{ migrationId: string }]>('status');
   await eventually('it waits', async () => (await b.show('vm')).state === 'migrating');
   const owed = { code: 'PAGES_OWED' };
   t.match(await answerOf(b.call('resolve', { migrationId, peerFenced: true })), owed);

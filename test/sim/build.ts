@@ -1,4 +1,5 @@
 /** The code under test, as one value: what the simulation runs, and what a planted bug replaces. */
+import { arrivalOf } from '../../src/migration/handover/arrival.ts';
 import * as journal from '../../src/migration/journal.ts';
 import { dutiesOf } from '../../src/migration/recovery.ts';
 import { stepDestination } from '../../src/protocol/destination/machine.ts';
@@ -19,6 +20,7 @@ export interface Build {
   readonly beginDestinationHandover: typeof beginDestinationHandover;
   readonly journal: typeof journal;
   readonly dutiesOf: typeof dutiesOf;
+  readonly arrivalOf: typeof arrivalOf;
   /** Whether a write is answered only when it is synced. */
   readonly isSynced: (change: Change) => boolean;
   /** Whether the source lets a guest run again only when its abort is on record, if it may have surrendered. */
@@ -27,10 +29,6 @@ export interface Build {
   readonly recordsBeforeReclaiming: boolean;
   /** Whether a claim on the VM's name gives back only itself. */
   readonly claimsAreOwned: boolean;
-  /** Whether a VM goes on only when its last source has said that it is gone there. */
-  readonly awaitsFarewell: boolean;
-  /** Whether who is conceding a VM says nothing else before he is done. */
-  readonly concedesInSilence: boolean;
 }
 
 export const BUILD: Build = {
@@ -42,10 +40,9 @@ export const BUILD: Build = {
   beginDestinationHandover,
   journal,
   dutiesOf,
+  arrivalOf,
   isSynced: () => true,
   insistsOnSurrender: true,
   recordsBeforeReclaiming: true,
   claimsAreOwned: true,
-  awaitsFarewell: true,
-  concedesInSilence: true,
 };

@@ -9,6 +9,7 @@ import type { Step } from '../../src/protocol/machine.ts';
 import type { Deletion, Message, MessageOf } from '../../src/protocol/messages.ts';
 import type { Change, MigrationRecord, VmRecord } from '../../src/store/records.ts';
 import type { Build } from './build.ts';
+import type { Arrival } from '../../src/migration/handover/arrival.ts';
 import { migrationIn } from './disk.ts';
 import type { Faults } from './faults.ts';
 import { Handover, type HandoverUnderWay } from './handover.ts';
@@ -264,26 +265,24 @@ export class Daemon implements Party {
   letRun(done: (isRun: boolean) => void): void {
     this.later(() => {
       const { guest } = this.machine;
-      const isSilent = guest !== undefined && this.faults.happens('silent') !== 0;
-      if (isSilent) {
-        done(false);
-        return;
-      }
-      if (guest !== undefined && guest.lifecycle !== 'running') {
+      const silence = guest === undefined ? 'none' : this.#silence();
+      if (silence !== 'deaf' && guest !== undefined && guest.lifecycle !== 'running') {
         this.world.facts.starts(this.machine, guest);
       }
-      done(true);
+      done(silence === 'none');
     });
+  }
+
+  /** A guest that does not answer has not heard what it is told, or has done it. */
+  #silence(): 'none' | 'deaf' | 'mute' {
+    return (['none', 'deaf', 'mute'] as const)[this.faults.happens('silent', 3)] ?? 'none';
   }
 
   destroy(done: (isDestroyed: boolean) => void): void {
     this.later(() => {
-      if (this.machine.guest !== undefined && this.faults.happens('silent') !== 0) {
-        done(false);
-        return;
-      }
-      this.#clear();
-      done(true);
+      const silence = this.machine.guest === undefined ? 'none' : this.#silence();
+      if (silence !== 'deaf') this.#clear();
+      done(silence === 'none');
     });
   }
 
@@ -410,11 +409,23 @@ export class Daemon implements Party {
   get canMigrate(): boolean {
     const { vm } = this.machine.disk.seen;
     const isFree = !this.isBlank && !this.isClaimed && !this.isBusy;
-    const isCertified = this.handovers.size === 0 || !this.build.awaitsFarewell;
-    const isReady = this.isListening && isFree && isCertified;
-    const { guest } = this.machine;
-    const isWhole = guest?.lifecycle === 'running' && guest.lacks === 0;
-    return isReady && vm?.state === 'active' && isWhole;
+    const isReady = this.isListening && isFree && this.#arrival() === 'arrived';
+    const isRunning = this.machine.guest?.lifecycle === 'running';
+    return isReady && vm?.state === 'active' && isRunning;
+  }
+
+  #arrival(): Arrival {
+    const migrationId = this.machine.disk.seen.vm?.migrationId ?? '';
+    const state = this.handovers.get(migrationId)?.state;
+    return this.build.arrivalOf(this.recordOf(migrationId), state);
+  }
+
+  /** An operator states that the other host was fenced, of a VM that runs here. */
+  fenceSource(migrationId: string): void {
+    const record = this.recordOf(migrationId);
+    if (record?.state !== 'active' || this.#arrival() !== 'owed') return;
+    const fencing = { operator: 'alice', atMs: this.clock.wall() };
+    this.write(this.build.journal.sourceFenced(record, fencing), () => undefined);
   }
 
   migrate(migrationId: string, answered: () => void): void {

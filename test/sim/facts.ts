@@ -20,6 +20,9 @@ const RECORDED: Readonly<Partial<Record<Message['type'], readonly MigrationRecor
   DELETED: ['gone'],
 };
 
+/** What no crash may find on the speaker's disk when he says that he gives up. */
+const CONTRARY: readonly MigrationRecord['state'][] = ['prepared', 'active', 'surrendered'];
+
 export class Facts {
   readonly #machines: Machines;
   /** The content of the guest that ran last: only that may run again. */
@@ -55,10 +58,12 @@ export class Facts {
     const promisedTo = this.#promisedTo.get(epoch) ?? name;
     if (promisedTo !== name) this.break(`epochs: ${epoch} was promised to ${promisedTo}`);
     if (!hasVtpm) this.break('association: a VM without its vTPM');
-    if (guest.content !== this.#newest && !this.isLost) {
+    const migration = migrationIn(disk.seen, vm?.migrationId ?? '');
+    // Who states that a host is off states that what ran there is lost.
+    const isExcused = this.isLost && migration?.fencing !== undefined;
+    if (guest.content !== this.#newest && !isExcused) {
       this.break('what ran is what was sent: it starts from something else');
     }
-    const migration = migrationIn(disk.seen, vm?.migrationId ?? '');
     if (migration?.direction === 'incoming' && this.#givenUp.has(migration.migrationId)) {
       this.break('it runs by a migration that was given up');
     }
@@ -101,6 +106,11 @@ export class Facts {
     };
     if (needed !== undefined && !disk.possible.every(isRecorded)) {
       this.break(`nothing before its record: ${type}`);
+    }
+    const isContrary = (contents: Contents) =>
+      CONTRARY.some((state) => migrationIn(contents, migrationId)?.state === state);
+    if (type === 'ABORT' && disk.possible.some(isContrary)) {
+      this.break('nothing before its record: ABORT');
     }
     const record = migrationIn(disk.seen, migrationId);
     if (type === 'SURRENDER' && record?.handover !== undefined) {

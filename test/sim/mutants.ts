@@ -2,8 +2,10 @@
  * Planted bugs of the family that the handover is about, each a build that differs from the real one
  * in one point. The simulation must find every one.
  */
+import type { Arrival } from '../../src/migration/handover/arrival.ts';
 import type { DestinationState } from '../../src/protocol/handover/destination.ts';
 import { beginSourceHandover, reclaimedEpoch } from '../../src/protocol/handover/source.ts';
+import { sayAborted } from '../../src/protocol/handover/matter.ts';
 import { BUILD, type Build } from './build.ts';
 
 type SourceStep = Build['stepSourceHandover'];
@@ -48,6 +50,14 @@ const activate = ({ matter }: DestinationState): ReturnType<DestinationStep> => 
     effects: [{ kind: 'disarm' }, { kind: 'recordActive', right }],
   };
 };
+
+/** Lets a VM go on that has not arrived. */
+const arrivedWhen =
+  (mistaken: Arrival): Build['arrivalOf'] =>
+  (record, state) => {
+    const arrival = BUILD.arrivalOf(record, state);
+    return arrival === mistaken ? 'arrived' : arrival;
+  };
 
 /** Not synced, a change that puts a VM into this state. */
 const unsynced = (state: string): Build => ({
@@ -139,6 +149,16 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
   'D aborts PREPARED on a timer': destination((state, { kind }) =>
     state.kind === 'AwaitingSurrender' && kind === 'deadlinePassed' ? discard(state) : undefined,
   ),
+  'D says ABORT before that is on record': destination((state, event) => {
+    const step = BUILD.stepDestinationHandover(state, event);
+    if (step.state.kind !== 'Discarding' || state.kind === 'Discarding') return undefined;
+    const { matter, code } = step.state;
+    const word = sayAborted(matter.subject.migrationId, 'destination', code);
+    return { ...step, effects: [word, ...step.effects] };
+  }),
+  'D discards what may have run': destination((state, { kind }) =>
+    state.kind === 'Starting' && kind === 'lost' ? discard(state) : undefined,
+  ),
   'D takes UNKNOWN for ABORT': destination((state, { kind }) =>
     state.kind === 'AwaitingSurrender' && kind === 'UNKNOWN' ? discard(state) : undefined,
   ),
@@ -176,8 +196,9 @@ export const MUTANTS: Readonly<Record<string, Build>> = {
   'a claim gives back what another holds by now': {
     ...BUILD,
     claimsAreOwned: false,
-    awaitsFarewell: false,
+    arrivalOf: arrivedWhen('owed'),
   },
+  'a VM goes on before it is whole': { ...BUILD, arrivalOf: arrivedWhen('coming') },
   'S destroys before what there was is on record': {
     ...BUILD,
     journal: { ...BUILD.journal, deleting: (migration) => ({ migration }) },

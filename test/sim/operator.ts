@@ -37,6 +37,8 @@ export class Operator {
     const { running } = this.#world;
     const daemon = running && this.#world.daemon(running.name);
     if (daemon?.canMigrate !== true) return false;
+    if (running?.guest?.lacks !== 0)
+      this.#world.facts.break('no loss: it goes on before it is whole');
     this.#count += 1;
     const migrationId = `migration-${this.#count}`;
     this.#world.note(daemon.name, `${migrationId} to ${otherThan(daemon.name)}`);
@@ -69,6 +71,7 @@ export class Operator {
         // What is not here any more, or not for long, cannot be run here.
         if (destroying !== undefined) continue;
         if (isIncoming || daemon.machine.guest !== undefined) handover.fence();
+        daemon.fenceSource(migrationId);
       }
     }
   }

@@ -112,8 +112,7 @@ function concede(
   }
   // It is being conceded: no word, until it is.
   if (daemon.isClaimed) {
-    if (daemon.build.concedesInSilence) link.close();
-    else refuse();
+    link.close();
     return;
   }
   if (daemon.machine.guest !== undefined) {
