@@ -132,6 +132,15 @@ export const GUEST_DETAIL_CHARS_MAX = 1000;
 /** A guest process that was asked to end is killed after this. */
 export const GUEST_QUIT_MS_MAX = 2_000;
 
+// QEMU (src/guest/qemu)
+
+/** One line of QMP; the largest honest one, `query-qmp-schema`, is a quarter of it. */
+export const QMP_LINE_BYTES_MAX = 1024 * 1024;
+/** The name of an event. */
+export const QMP_EVENT_CHARS_MAX = 64;
+/** Wait for a QEMU to answer a command: it answers between two turns of its main loop. */
+export const QMP_COMMAND_MS_MAX = 15_000;
+
 // Control API (src/daemon/api)
 
 /** A request of an operator. */
