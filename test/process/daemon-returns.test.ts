@@ -7,7 +7,7 @@ import { existsSync, renameSync, rmSync } from 'node:fs';
 import path from 'node:path';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
-import { guestIn } from '../../src/guest/ram/guest-process.ts';
+import { guestIn } from '../../src/guest/living-process.ts';
 import { Cluster, freePort, smallGuest } from './cluster.ts';
 import { answerOf, eventually, isClean, runsOn, writesOf } from './refusal.ts';
 

@@ -15,7 +15,7 @@ import { MiB, PAGE_BYTES } from '../../src/base/units.ts';
 import type { Guest, GuestStatus, VmPlace, VmSpec } from '../../src/guest/driver.ts';
 import { exchangeLayout } from '../../src/guest/exchange.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
-import { guestIn } from '../../src/guest/ram/guest-process.ts';
+import { guestIn } from '../../src/guest/living-process.ts';
 import { SharedMapping } from '../../src/native/mapping.ts';
 import { Bitmap } from '../../src/pages/bitmap.ts';
 import { pack, unpack } from './packed-guest.ts';

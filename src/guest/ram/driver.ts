@@ -19,9 +19,9 @@ import {
   type VmPlace,
   type VmSpec,
 } from '../driver.ts';
+import { findGuest, guestIn, processGone } from '../living-process.ts';
 import { guestConfigSchema, TRAP_SOCKET, type GuestConfig } from './agent-protocol.ts';
 import { AgentClient } from './client.ts';
-import { findGuest, guestIn, processGone } from './guest-process.ts';
 import { Standby } from './standby.ts';
 
 const EXTEND_MS = 1000;

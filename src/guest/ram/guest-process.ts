@@ -1,18 +1,17 @@
 /**
- * The operating system's side of a guest: starting its process, making it one VM's, waiting for its
- * end. What the process does is in `process/`.
+ * The process of an embedded guest: starting it, making it one VM's. What it does is in `process/`.
  */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { getCompileCacheDir } from 'node:module';
 import { Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { z } from 'zod';
-import { GUEST_QUIT_MS_MAX, GUEST_START_MS_MAX, GUEST_WORD_CHARS_MAX } from '../../base/limits.ts';
+import { GUEST_START_MS_MAX, GUEST_WORD_CHARS_MAX } from '../../base/limits.ts';
 import { MigError } from '../../protocol/error.ts';
 
 const here = import.meta.url;
@@ -103,75 +102,5 @@ export class GuestProcess {
     } finally {
       clearTimeout(timer);
     }
-  }
-}
-
-/** A process that is known again: numbers of processes are used again, start times with them are not. */
-export interface KnownProcess {
-  readonly pid: number;
-  readonly startTime: string;
-}
-
-/** The process `pid`, if it is the guest that lives in `memoryDir`: that is its working folder. */
-export function findGuest(pid: number, memoryDir: string): KnownProcess | undefined {
-  try {
-    const cwd = readlinkSync(`/proc/${pid}/cwd`);
-    const folder = realPathOf(memoryDir);
-    // A folder that was removed under it makes a process no less alive.
-    if (cwd !== folder && cwd !== `${folder} (deleted)`) return undefined;
-    const startTime = statOf(pid)?.startTime;
-    return startTime === undefined ? undefined : { pid, startTime };
-  } catch {
-    return undefined;
-  }
-}
-
-/** Of a folder that need not exist any more. */
-function realPathOf(directory: string): string {
-  try {
-    return realpathSync(directory);
-  } catch {
-    const parent = path.dirname(path.resolve(directory));
-    return path.join(existsSync(parent) ? realpathSync(parent) : parent, path.basename(directory));
-  }
-}
-
-/** The guest that lives in `memoryDir`, whatever its number; none is the proof that it is gone. */
-export function guestIn(memoryDir: string): KnownProcess | undefined {
-  for (const entry of readdirSync('/proc')) {
-    const pid = Number(entry);
-    const found = Number.isInteger(pid) ? findGuest(pid, memoryDir) : undefined;
-    if (found !== undefined && isRunning(found)) return found;
-  }
-  return undefined;
-}
-
-/** Waits for the end of a process, which need not be our child; kills it after a limit. */
-export async function processGone(known: KnownProcess): Promise<void> {
-  const deadline = performance.now() + GUEST_QUIT_MS_MAX;
-  while (isRunning(known)) {
-    if (performance.now() > deadline) process.kill(known.pid, 'SIGKILL');
-    await new Promise((resolve) => {
-      setTimeout(resolve, 1);
-    });
-  }
-}
-
-/** Whether any thread of it is left, and with it its memory; a zombie without threads has none. */
-function isRunning({ pid, startTime }: KnownProcess): boolean {
-  const stat = statOf(pid);
-  if (stat?.startTime !== startTime) return false;
-  return stat.state !== 'Z' || stat.threads > 1;
-}
-
-/** State, threads and start time from /proc/PID/stat (proc(5): fields 3, 20, 22). */
-function statOf(pid: number): { state: string; threads: number; startTime: string } | undefined {
-  try {
-    const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    // The name, field 2, is in parentheses and may hold anything.
-    const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-    return { state: fields[0] ?? '', threads: Number(fields[17]), startTime: fields[19] ?? '' };
-  } catch {
-    return undefined;
   }
 }
