@@ -134,6 +134,8 @@ export const GUEST_QUIT_MS_MAX = 2_000;
 
 // QEMU (src/guest/qemu)
 
+/** QEMU or swtpm says its version. */
+export const QEMU_VERSION_MS_MAX = 10_000;
 /** One line of QMP; the largest honest one, `query-qmp-schema`, is a quarter of it. */
 export const QMP_LINE_BYTES_MAX = 1024 * 1024;
 /** The name of an event. */

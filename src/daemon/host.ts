@@ -5,7 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import { Broadcast } from '../base/broadcast.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import type { GuestDriver, VmSpec } from '../guest/driver.ts';
+import { ramBytesOf, type Drivers, type VmSpec } from '../guest/drivers.ts';
 import { Admission } from '../migration/admission.ts';
 import type { Appraiser } from '../migration/appraiser.ts';
 import { aborted } from '../migration/journal.ts';
@@ -43,7 +43,7 @@ export interface HostParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly store: RecordStore;
-  readonly driver: GuestDriver;
+  readonly drivers: Drivers;
   readonly inventory: Inventory;
   readonly threads: Threads;
   readonly engine: Engine;
@@ -93,7 +93,7 @@ export class Host {
       interrupted: parts.interrupted,
     });
     const askNow = (migrationId: string) => this.#handovers.ask(migrationId);
-    this.#admission = new Admission(store, inventory, parts.driver, askNow, config.limits);
+    this.#admission = new Admission(store, inventory, parts.drivers.ram, askNow, config.limits);
     this.#outgoing = {
       host: config.name,
       credentials: () => ({ ...identity(), appraiser: parts.appraiser() }),
@@ -121,7 +121,7 @@ export class Host {
 
   /** Makes a VM, within the limits of this host. Throws DEST_CAPACITY, VM_EXISTS, the driver's. */
   async create(spec: VmSpec): Promise<void> {
-    this.#admission.checkMemory(spec.memoryBytes);
+    this.#admission.checkMemory(ramBytesOf(spec));
     await this.#parts.inventory.create(spec);
   }
 
@@ -151,7 +151,7 @@ export class Host {
     }
     const contradiction = contradictionIn(options);
     if (contradiction !== undefined) throw new MigError('REQUEST_INVALID', contradiction);
-    const { guest } = inventory.running(options.vm);
+    const { guest } = inventory.movable(options.vm);
     this.#checkDeadline(options, guest.memory.ramBytes);
     const claim = inventory.claim(options.vm, 'VM_MIGRATING');
     try {

@@ -5,6 +5,8 @@ import type { z } from 'zod';
 import { STOP_MS_MAX } from '../base/limits.ts';
 import { MiB } from '../base/units.ts';
 import type { VmPlace } from '../guest/driver.ts';
+import { Drivers } from '../guest/drivers.ts';
+import { QemuDriver } from '../guest/qemu/driver.ts';
 import { RamDriver } from '../guest/ram/driver.ts';
 import { Appraiser } from '../migration/appraiser.ts';
 import { Threads } from '../migration/data-plane/threads.ts';
@@ -53,8 +55,9 @@ async function run(config: Config): Promise<void> {
     stateDir: path.join(config.stateDir, 'vms', name),
   });
   // A host that only sends makes no guest in a hurry.
-  const driver = new RamDriver({ keepSpare: config.role !== 'source' });
-  const inventory = new Inventory(store, driver, place);
+  const ram = new RamDriver({ keepSpare: config.role !== 'source' });
+  const drivers = new Drivers(ram, new QemuDriver());
+  const inventory = new Inventory(store, drivers, place);
   const owed = await inventory.recover(vms);
   const threads = new Threads(SPARE_THREADS);
   const host = new Host({
@@ -62,7 +65,7 @@ async function run(config: Config): Promise<void> {
     clock: systemClock,
     random: systemRandom,
     store,
-    driver,
+    drivers,
     inventory,
     threads,
     engine,
@@ -141,6 +144,7 @@ async function run(config: Config): Promise<void> {
 
   if (config.sampleGuest && inventory.list().every(({ record }) => record.state === 'gone')) {
     await inventory.create({
+      driver: 'ram',
       name: 'vm1',
       memoryBytes: 256 * MiB,
       vcpus: 1,
@@ -178,7 +182,7 @@ async function run(config: Config): Promise<void> {
     await closeUnix();
     closeMetrics();
     await threads.close();
-    await driver.close();
+    await ram.close();
     await store.close();
     removeIfEmpty(config.memoryDir);
     lock[Symbol.dispose]();

@@ -1,6 +1,6 @@
 /** What each method of the control API does on this host. */
 import type { z } from 'zod';
-import type { Guest, VmSpec } from '../guest/driver.ts';
+import type { Guest } from '../guest/driver.ts';
 import type { Held, Inventory } from '../migration/inventory.ts';
 import type { MigrationEvent } from '../migration/report.ts';
 import type { Departure } from '../migration/scheduling/departure.ts';
@@ -13,7 +13,6 @@ import type {
   MigrationView,
   Method,
   METHODS,
-  VmCreate,
   VmDetail,
   VmView,
 } from './api/schema.ts';
@@ -64,7 +63,7 @@ export function operations(parts: OperationParts): Operations {
     driver: record.descriptor.driver,
     memoryBytes: record.descriptor.regions.reduce((sum, { bytes }) => sum + bytes, 0),
     vcpus: record.descriptor.vcpus,
-    workload: record.descriptor.workload.kind,
+    workload: record.descriptor.driver === 'ram' ? record.descriptor.workload.kind : '-',
     vtpm: record.descriptor.vtpm?.kind ?? 'none',
     movedTo: record.movedTo,
   });
@@ -88,10 +87,11 @@ export function operations(parts: OperationParts): Operations {
 
     'vm.create': async (params, { caller }) => {
       // The daemon may read what an operator elsewhere may not.
-      if (params.imagePath !== undefined && !caller.isLocal) {
-        throw new MigError('POLICY_DENIED', 'an image is a file of this host: ask on it');
+      const namesFiles = params.driver === 'qemu' || params.imagePath !== undefined;
+      if (namesFiles && !caller.isLocal) {
+        throw new MigError('POLICY_DENIED', 'it names files of this host: ask on it');
       }
-      await host.create(specOf(params));
+      await host.create(params);
       return view(inventory.get(params.name));
     },
     'vm.list': () => Promise.resolve(inventory.list().map((held) => view(held))),
@@ -100,7 +100,11 @@ export function operations(parts: OperationParts): Operations {
       const guest = await held.guest?.status().catch(() => undefined);
       return { ...view(held), guest: guest === undefined ? null : { ...guest } };
     },
-    'vm.check': ({ name }) => inventory.running(name).guest.check(),
+    'vm.check': async ({ name }) => {
+      const { guest } = inventory.running(name);
+      if (guest.moves === 'pages') return guest.check();
+      throw new MigError('REQUEST_INVALID', 'only an embedded guest checks itself');
+    },
     'vm.pause': async ({ name }) => {
       await unclaimed(name).pause();
       return view(inventory.get(name));
@@ -252,5 +256,3 @@ function outcomeOf({ state, result }: MigrationRecord): string | null {
     }
   }
 }
-
-const specOf = (params: VmCreate): VmSpec => params;

@@ -2,10 +2,13 @@
  * What migd asks of a hypervisor. A driver is an implementation of this interface in its own folder;
  * nothing above this file knows which one runs a VM.
  */
-import type { VmDescriptor, Workload } from '../protocol/descriptor.ts';
+import type { Random } from '../base/ports.ts';
+import type { RecordedVm, VmDescriptor, Workload } from '../protocol/descriptor.ts';
+import { MigError } from '../protocol/error.ts';
 import type { Deletion } from '../protocol/messages.ts';
 import { VtpmAtRest } from '../vtpm/at-rest.ts';
 import type { VtpmCommand, VtpmReply } from '../vtpm/command.ts';
+import { destroySwtpm } from '../vtpm/swtpm-at-rest.ts';
 import { randomBytes } from 'node:crypto';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -20,9 +23,10 @@ export interface VmPlace {
 }
 
 export const vtpmPath = (place: VmPlace): string => path.join(place.stateDir, 'vtpm');
+export const swtpmPath = (place: VmPlace): string => path.join(place.stateDir, 'swtpm');
 
-/** What a new VM is to be. */
-export interface VmSpec {
+/** What a new embedded guest is to be. */
+export interface EmbeddedSpec {
   readonly name: string;
   readonly memoryBytes: number;
   readonly vcpus: number;
@@ -54,6 +58,9 @@ export type Lifecycle = 'running' | 'paused' | 'held' | 'incoming';
 export interface GuestStatus {
   readonly state: Lifecycle;
   readonly pid: number;
+}
+
+export interface EmbeddedStatus extends GuestStatus {
   readonly dirtyTracking: DirtyKind;
   /** Writes done, sum of all page versions, virtual run time: summed over the vCPUs. */
   readonly registers: {
@@ -81,14 +88,31 @@ export interface SelfCheck {
   readonly imageSha256: string | null;
 }
 
-/** A guest does what it is asked in the order in which it is asked. */
-export interface Guest {
-  readonly memory: GuestMemory;
+/** What every guest can do. It does what it is asked in the order in which it is asked. */
+interface Living {
   readonly lifecycle: Lifecycle;
   /** Aborted when its process is gone, or speaks with us no more. */
   readonly gone: AbortSignal;
-  describe(): Promise<VmDescriptor>;
+  describe(): Promise<RecordedVm>;
   status(): Promise<GuestStatus>;
+  /** For its operator. Resolves when every vCPU has acknowledged: no store, no TPM command is under way. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Ends the guest; its memory is given back to the system, which zeroes it, and its files go. */
+  destroy(): Promise<void>;
+}
+
+/** A guest that writes and reads its whole state itself, as one stream. */
+export interface StreamedGuest extends Living {
+  readonly moves: 'stream';
+}
+
+/** A guest whose memory is open to migd, page by page. */
+export interface PagedGuest extends Living {
+  readonly moves: 'pages';
+  readonly memory: GuestMemory;
+  describe(): Promise<VmDescriptor>;
+  status(): Promise<EmbeddedStatus>;
   /** From now on every write is seen. */
   trackDirty(): Promise<void>;
   /**
@@ -97,13 +121,10 @@ export interface Guest {
    */
   collectDirty(into: 'replace' | 'add'): Promise<{ readonly dirtyPages: number }>;
   untrackDirty(): Promise<void>;
-  /** For its operator. Resolves when every vCPU has acknowledged: no store, no TPM command is under way. */
-  pause(): Promise<void>;
   /** As `pause`, for a migration. */
   hold(): Promise<void>;
   /** As `hold`, whoever of it does not stand still yet: a vCPU that waits for a page stops behind it. */
   halt(): Promise<void>;
-  resume(): Promise<void>;
   /**
    * From now on whoever touches a page waits until it is said, by the trap, that its content is there.
    * The trap outlives the daemon. May be asked again. Throws NATIVE_FAILED where the kernel has none.
@@ -119,27 +140,39 @@ export interface Guest {
   importState(): Promise<void>;
   check(): Promise<SelfCheck>;
   vtpm(command: VtpmCommand): Promise<VtpmReply>;
-  /** Ends the guest; its memory is given back to the system, which zeroes it, and its files go. */
-  destroy(): Promise<void>;
 }
 
-export interface GuestDriver {
-  readonly name: VmDescriptor['driver'];
+export type Guest = PagedGuest | StreamedGuest;
+
+/** Throws MIGRATION_UNSUPPORTED for a guest of another kind. */
+export function paged(guest: Guest): PagedGuest {
+  if (guest.moves !== 'pages') throw new MigError('MIGRATION_UNSUPPORTED', 'driver qemu');
+  return guest;
+}
+
+/** `S`: what it makes a VM from. `G`: what it makes. */
+export interface GuestDriver<S, G extends Guest> {
   /** A new VM, running. */
-  create(spec: VmSpec, place: VmPlace): Promise<Guest>;
-  /** Room for a VM that is to come: memory really reserved, process started, nothing runs. */
-  prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest>;
+  create(spec: S, place: VmPlace): Promise<G>;
   /**
    * The living guest of a place, after a restart of the daemon; `gone` when it is proved that no
    * process of it lives, `unreachable` when one does that does not answer.
    */
-  attach(place: VmPlace): Promise<Guest | 'gone' | 'unreachable'>;
+  attach(place: VmPlace): Promise<G | 'gone' | 'unreachable'>;
+}
+
+/** Makes guests that migrations move by their pages. */
+export interface PagedDriver extends GuestDriver<EmbeddedSpec, PagedGuest> {
+  readonly name: VmDescriptor['driver'];
+  /** Room for a VM that is to come: memory really reserved, process started, nothing runs. */
+  prepare(descriptor: VmDescriptor, place: VmPlace): Promise<PagedGuest>;
   /** Ends what was started ahead; guests run on. */
   close(): Promise<void>;
 }
 
-const atRestIn = (place: VmPlace) =>
-  new VtpmAtRest(vtpmPath(place), { bytes: (count) => randomBytes(count) });
+const random: Random = { bytes: (count) => randomBytes(count) };
+
+const atRestIn = (place: VmPlace) => new VtpmAtRest(vtpmPath(place), random);
 
 /** What of a vTPM `destroyVtpm` would destroy: the facts for the certificate. */
 export function inspectVtpm(place: VmPlace): Deletion {
@@ -150,5 +183,6 @@ export function inspectVtpm(place: VmPlace): Deletion {
 /** Destroys a vTPM's files and what else of the VM is on disk. */
 export async function destroyVtpm(place: VmPlace): Promise<void> {
   await atRestIn(place).destroy();
+  await destroySwtpm(swtpmPath(place), random);
   await rm(place.stateDir, { recursive: true, force: true });
 }

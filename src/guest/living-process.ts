@@ -67,7 +67,7 @@ export function signal({ pid }: KnownProcess, name: 'SIGTERM' | 'SIGKILL'): void
 }
 
 /** Whether any thread of it is left, and with it its memory; a zombie without threads has none. */
-function isRunning({ pid, startTime }: KnownProcess): boolean {
+export function isRunning({ pid, startTime }: KnownProcess): boolean {
   const stat = statOf(pid);
   if (stat?.startTime !== startTime) return false;
   return stat.state !== 'Z' || stat.threads > 1;

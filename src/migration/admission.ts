@@ -3,7 +3,7 @@
  * admitted is really reserved: the memory is allocated and the guest process waits for its state.
  */
 import { randomUUID } from 'node:crypto';
-import { destroyVtpm, type Guest, type GuestDriver } from '../guest/driver.ts';
+import { destroyVtpm, type PagedGuest, type PagedDriver } from '../guest/driver.ts';
 import type { VmDescriptor } from '../protocol/descriptor.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
@@ -29,7 +29,7 @@ export interface AdmissionLimits {
 /** A reservation: a guest that waits, in memory that is ours. */
 export interface Admitted {
   readonly reservation: string;
-  readonly guest: Guest;
+  readonly guest: PagedGuest;
   /** As offered. */
   readonly descriptor: VmDescriptor;
   /** Destroys the guest and all that was received. */
@@ -48,7 +48,7 @@ export type AskNow = (migrationId: string) => Promise<void>;
 export class Admission {
   readonly #store: RecordStore;
   readonly #inventory: Inventory;
-  readonly #driver: GuestDriver;
+  readonly #driver: PagedDriver;
   readonly #askNow: AskNow;
   readonly #limits: AdmissionLimits;
   readonly #incoming = new Map<
@@ -59,7 +59,7 @@ export class Admission {
   constructor(
     store: RecordStore,
     inventory: Inventory,
-    driver: GuestDriver,
+    driver: PagedDriver,
     askNow: AskNow,
     limits: AdmissionLimits,
   ) {

@@ -10,7 +10,7 @@ import {
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
 import { ENCODINGS } from '../pages/batch.ts';
-import type { Guest } from '../guest/driver.ts';
+import type { PagedGuest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import {
   mayHoldTheOnlyCopy,
@@ -269,7 +269,7 @@ export class IncomingMigration implements Resumable {
     return this.#admitted;
   }
 
-  #guest(): Guest {
+  #guest(): PagedGuest {
     return this.#reserved().guest;
   }
 

@@ -3,8 +3,15 @@
  * migration at a time and each name in one hand; it does not know how a migration goes.
  */
 import { rm } from 'node:fs/promises';
-import type { Guest, GuestDriver, VmPlace, VmSpec } from '../guest/driver.ts';
-import { destroyVtpm, inspectVtpm } from '../guest/driver.ts';
+import {
+  destroyVtpm,
+  inspectVtpm,
+  paged,
+  type Guest,
+  type PagedGuest,
+  type VmPlace,
+} from '../guest/driver.ts';
+import type { Drivers, VmSpec } from '../guest/drivers.ts';
 import { MigError } from '../protocol/error.ts';
 import type { Deletion } from '../protocol/messages.ts';
 import type { RecordStore, VmRecord } from '../store/records.ts';
@@ -21,7 +28,7 @@ type Found = Guest | 'gone' | 'unreachable';
 
 export class Inventory {
   readonly #store: RecordStore;
-  readonly #driver: GuestDriver;
+  readonly #drivers: Drivers;
   readonly #place: (name: string) => VmPlace;
   readonly #guests = new Map<string, Guest>();
   /** What is being looked for: one attempt at a time. */
@@ -29,9 +36,9 @@ export class Inventory {
   /** Names that a request is working on: a VM that migrates, is made, or is deleted. */
   readonly #claimed = new Set<string>();
 
-  constructor(store: RecordStore, driver: GuestDriver, place: (name: string) => VmPlace) {
+  constructor(store: RecordStore, drivers: Drivers, place: (name: string) => VmPlace) {
     this.#store = store;
-    this.#driver = driver;
+    this.#drivers = drivers;
     this.#place = place;
   }
 
@@ -79,7 +86,7 @@ export class Inventory {
 
   async #attach(name: string): Promise<Found> {
     try {
-      const found = await this.#driver.attach(this.#place(name));
+      const found = await this.#drivers.attach(this.#place(name));
       if (typeof found !== 'string') this.adopt(name, found);
       return found;
     } finally {
@@ -105,7 +112,7 @@ export class Inventory {
     const guest = await this.find(name);
     if (guest === 'unreachable') throw new MigError('GUEST_SILENT', name);
     if (guest === 'gone') return;
-    await guest.untrackDirty();
+    if (guest.moves === 'pages') await guest.untrackDirty();
     if (isHeld(guest)) await guest.resume();
   }
 
@@ -148,6 +155,12 @@ export class Inventory {
     return { record, guest };
   }
 
+  /** As `running`, of one that a migration can move. Throws MIGRATION_UNSUPPORTED too. */
+  movable(name: string): { record: VmRecord; guest: PagedGuest } {
+    const { record, guest } = this.running(name);
+    return { record, guest: paged(guest) };
+  }
+
   isClaimed(name: string): boolean {
     return this.#claimed.has(name);
   }
@@ -187,7 +200,7 @@ export class Inventory {
   async create(spec: VmSpec): Promise<VmRecord> {
     using _claim = this.claim(spec.name, 'VM_MIGRATING');
     if (this.has(spec.name)) throw new MigError('VM_EXISTS', spec.name);
-    const guest = await this.#driver.create(spec, this.#place(spec.name));
+    const guest = await this.#drivers.create(spec, this.#place(spec.name));
     const descriptor = await guest.describe();
     const record: VmRecord = {
       name: spec.name,

@@ -5,7 +5,7 @@
  * breaks: the pages of a round stay in the exchange's bitmap until the destination has them.
  */
 import { PAGE_BYTES } from '../base/units.ts';
-import type { Guest } from '../guest/driver.ts';
+import type { PagedGuest } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
@@ -44,7 +44,7 @@ const unsent = (round: number, channels: number): Sent => ({
 });
 
 export class OutgoingTransfer {
-  readonly #guest: Guest;
+  readonly #guest: PagedGuest;
   readonly #telemetry: Telemetry;
   readonly #options: MigrateOptions;
   readonly #progressed: (event: Event) => void;
@@ -63,7 +63,7 @@ export class OutgoingTransfer {
 
   /** `progressed` hears how far a round is, where there is a deadline to hold. */
   constructor(
-    guest: Guest,
+    guest: PagedGuest,
     telemetry: Telemetry,
     options: MigrateOptions,
     progressed: (event: Event) => void,

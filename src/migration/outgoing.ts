@@ -12,7 +12,7 @@ import {
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
 import type { Clock, Random } from '../base/ports.ts';
-import type { Guest } from '../guest/driver.ts';
+import type { PagedGuest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
 import type { ChannelForm, MigrateOptions, SuiteName } from '../protocol/options.ts';
@@ -81,7 +81,7 @@ export class OutgoingMigration {
   readonly #ports: OutgoingPorts;
   readonly #request: OutgoingRequest;
   readonly #vm: VmRecord;
-  readonly #guest: Guest;
+  readonly #guest: PagedGuest;
   readonly #runner: Runner<State, Event, Effect>;
   readonly #deadline: Deadline;
   readonly #telemetry: Telemetry;
@@ -104,7 +104,7 @@ export class OutgoingMigration {
   constructor(
     ports: OutgoingPorts,
     request: OutgoingRequest,
-    held: { readonly record: VmRecord; readonly guest: Guest },
+    held: { readonly record: VmRecord; readonly guest: PagedGuest },
     emit: (event: MigrationEvent) => void,
   ) {
     const { migrationId, options } = request;

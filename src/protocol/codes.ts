@@ -96,6 +96,7 @@ export const CODES = {
   DEST_BUSY: entry('The destination takes no further migration now.', 'Try again later.', 'host', true, refused),
   DESCRIPTOR_UNSUPPORTED: entry('The destination cannot run a VM of this kind.', 'Choose a host with the same driver and features.', 'operator', false, refused),
 
+  MIGRATION_UNSUPPORTED: entry('VMs of that driver cannot be migrated.', 'Nothing was changed: the VM runs on.', 'operator', false, refused),
   POSTCOPY_UNSUPPORTED: entry('The destination cannot run a guest whose memory is still to come.', 'Migrate with `--mode pre-copy`, or give that host a kernel with userfaultfd minor faults (5.14) and `engine: native`.', 'host', false, refused),
 
   // Transfer
@@ -115,6 +116,8 @@ export const CODES = {
   // Guest, vTPM, host
   GUEST_FAILED: entry('The guest process did not do what it was asked to.', 'See the guest\'s log in the state directory.', 'guest', false),
   GUEST_SILENT: entry('The guest process did not answer within the limit.', 'See the guest\'s log in the state directory.', 'guest', true),
+  QEMU_UNUSABLE: entry('QEMU or swtpm is missing on this host, or too old.', 'Install what is named (Debian: qemu-system-x86, swtpm) and have it in the PATH of `migd`.', 'host', false, refused),
+  VM_UNSAFE: entry('This version of QEMU would damage such a VM.', 'Change what is named, or upgrade QEMU.', 'operator', false, refused),
   VTPM_FAILED: entry('The virtual TPM refused or failed.', 'See the log of the daemon.', 'host', false),
   STORE_FAILED: entry('The durable record could not be written or read.', 'Check the disk of the state directory.', 'host', true),
   STORE_UNCERTAIN: entry('Whether a durable record was written cannot be known.', 'Check the disk of the state directory.', 'host', true),

@@ -59,3 +59,16 @@ export const descriptorSchema = z.strictObject({
   vtpm: z.strictObject({ kind: z.enum(['software']), ekFingerprint: hex(32) }).nullable(),
 });
 export type VmDescriptor = z.infer<typeof descriptorSchema>;
+
+/** A VM that QEMU runs: what its host keeps on record of it. No offer names one. */
+const qemuVmSchema = descriptorSchema
+  .pick({ vmId: true, name: true, regions: true, vcpus: true })
+  .extend({
+    driver: z.literal('qemu'),
+    vtpm: z.strictObject({ kind: z.literal('swtpm') }).nullable(),
+  });
+
+/** Of whichever driver. */
+export const recordedVmSchema = z.discriminatedUnion('driver', [descriptorSchema, qemuVmSchema]);
+export type RecordedVm = z.infer<typeof recordedVmSchema>;
+export type QemuVm = z.infer<typeof qemuVmSchema>;

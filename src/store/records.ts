@@ -3,7 +3,7 @@
  * record says is what the host may do after a crash, so each write is on disk before it returns.
  */
 import { z } from 'zod';
-import { descriptorSchema } from '../protocol/descriptor.ts';
+import { recordedVmSchema } from '../protocol/descriptor.ts';
 import { deletionSchema, signedFinalSchema } from '../protocol/messages.ts';
 import { migrationIdSchema, nameSchema } from '../protocol/options.ts';
 
@@ -22,7 +22,7 @@ export const vmRecordSchema = z.strictObject({
   vmId: z.uuid(),
   epoch: epochSchema,
   state: z.enum(['active', 'prepared', 'surrendered', 'gone']),
-  descriptor: descriptorSchema,
+  descriptor: recordedVmSchema,
   /** The migration that put it into this state; null for a VM made here. */
   migrationId: migrationIdSchema.nullable(),
   movedTo: nameSchema.nullable(),

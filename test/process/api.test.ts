@@ -236,6 +236,10 @@ void test('operators from afar', async (t) => {
   const imagePath = path.join(certs, 'host-a.key');
   const withImage = smallGuest('vm2', { imagePath });
   t.match(await answerOf(olga.call('vm.create', withImage)), { code: 'POLICY_DENIED' });
+  const ofQemu = { driver: 'qemu', name: 'vm2', description: { memory: '1020K' } };
+  t.match(await answerOf(olga.call('vm.create', ofQemu)), { code: 'REQUEST_INVALID' });
+  ofQemu.description.memory = '131064K';
+  t.match(await answerOf(olga.call('vm.create', ofQemu)), { code: 'POLICY_DENIED' });
   await daemon.api.call('vm.create', withImage);
   t.same((await olga.list()).map(({ name }) => name).toSorted(), ['vm1', 'vm2']);
   const large = dial(daemon, certs, 'olga');

@@ -4,7 +4,7 @@
  * packed in the folder beside.
  */
 import path from 'node:path';
-import type { Guest, VmSpec } from '../../src/guest/driver.ts';
+import type { PagedGuest, EmbeddedSpec } from '../../src/guest/driver.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
 import { MiB } from '../../src/base/units.ts';
 import { packedDescriptor, unpack } from './packed-guest.ts';
@@ -14,7 +14,7 @@ const place = { name: 'vm1', memoryDir, stateDir };
 const packed = path.join(path.dirname(memoryDir), 'packed');
 const driver = new RamDriver({ keepSpare: step === 'run' });
 
-const create = (): Promise<Guest> =>
+const create = (): Promise<PagedGuest> =>
   driver.create(
     {
       name: 'vm1',
@@ -22,38 +22,38 @@ const create = (): Promise<Guest> =>
       vcpus: 1,
       workload: { kind: 'writer', rateBps: 40e6, workingSetBytes: MiB },
       fill: 0.5,
-      dirtyTracking: (tracking ?? 'auto') as VmSpec['dirtyTracking'],
+      dirtyTracking: (tracking ?? 'auto') as EmbeddedSpec['dirtyTracking'],
     },
     place,
   );
 
-async function track(guest: Guest): Promise<Guest> {
+async function track(guest: PagedGuest): Promise<PagedGuest> {
   await guest.trackDirty();
   await guest.collectDirty('replace');
   return guest;
 }
 
-async function hold(guest: Guest): Promise<Guest> {
+async function hold(guest: PagedGuest): Promise<PagedGuest> {
   await guest.hold();
   return guest;
 }
 
 /** Ends before the guest has answered. */
-function holding(guest: Guest): Guest {
+function holding(guest: PagedGuest): PagedGuest {
   void guest.hold();
   process.kill(process.pid, 'SIGKILL');
   return guest;
 }
 
-const prepare = (): Promise<Guest> => driver.prepare(packedDescriptor(packed), place);
+const prepare = (): Promise<PagedGuest> => driver.prepare(packedDescriptor(packed), place);
 
-async function load(guest: Guest): Promise<Guest> {
+async function load(guest: PagedGuest): Promise<PagedGuest> {
   unpack(packed, guest);
   await guest.importState();
   return guest;
 }
 
-const STEPS: Readonly<Record<string, () => Promise<Guest>>> = {
+const STEPS: Readonly<Record<string, () => Promise<PagedGuest>>> = {
   run: create,
   track: async () => track(await create()),
   hold: async () => hold(await create()),

@@ -12,7 +12,7 @@ import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
 import { GUEST_ATTACH_MS_MAX } from '../../src/base/limits.ts';
 import { MiB, PAGE_BYTES } from '../../src/base/units.ts';
-import type { Guest, GuestStatus, VmPlace, VmSpec } from '../../src/guest/driver.ts';
+import type { PagedGuest, EmbeddedStatus, VmPlace, EmbeddedSpec } from '../../src/guest/driver.ts';
 import { exchangeLayout } from '../../src/guest/exchange.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
 import { guestIn } from '../../src/guest/living-process.ts';
@@ -24,7 +24,7 @@ const DRIVING = fileURLToPath(new URL('driving.ts', import.meta.url));
 const RAM_BYTES = 4 * MiB;
 const PAGES = RAM_BYTES / PAGE_BYTES;
 
-const GUEST: VmSpec = {
+const GUEST: EmbeddedSpec = {
   name: 'vm1',
   memoryBytes: RAM_BYTES,
   vcpus: 1,
@@ -42,7 +42,10 @@ class Scratch {
   #pid = 0;
 
   /** Whoever took the guest to `step` is killed there. Returns the guest's status before. */
-  async killedAt(step: string, tracking: VmSpec['dirtyTracking'] = 'auto'): Promise<GuestStatus> {
+  async killedAt(
+    step: string,
+    tracking: EmbeddedSpec['dirtyTracking'] = 'auto',
+  ): Promise<EmbeddedStatus> {
     const { memoryDir, stateDir } = this.place;
     const args = [DRIVING, memoryDir, stateDir, step, tracking];
     const daemon = spawn(process.execPath, args, { stdio: ['ignore', 'pipe', 'inherit'] });
@@ -54,21 +57,21 @@ class Scratch {
     }
     await exited;
     this.#pid = Number(readFileSync(path.join(memoryDir, 'pid'), 'utf8'));
-    return JSON.parse(status) as GuestStatus;
+    return JSON.parse(status) as EmbeddedStatus;
   }
 
   get pid(): number {
     return this.#pid;
   }
 
-  async found(): Promise<Guest> {
+  async found(): Promise<PagedGuest> {
     const guest = await this.driver.attach(this.place);
     if (typeof guest === 'string') throw new Error(`the guest is ${guest}`);
     return guest;
   }
 
   /** Packs a guest that ran elsewhere; returns what it was when it was stopped. */
-  async packOne(): Promise<GuestStatus> {
+  async packOne(): Promise<EmbeddedStatus> {
     const driver = new RamDriver({ keepSpare: false });
     const guest = await driver.create(GUEST, placeIn(path.join(this.dir, 'source')));
     await guest.vtpm({ type: 'nv-define-counter', index: 0x0100_0001 });
@@ -107,7 +110,7 @@ const digestOf = (file: string): string =>
   createHash('sha256').update(readFileSync(file)).digest('hex');
 
 /** Resolves when the guest has written more than `writes` times. */
-async function wroteMore(guest: Guest, writes: number): Promise<number> {
+async function wroteMore(guest: PagedGuest, writes: number): Promise<number> {
   for (;;) {
     const { registers } = await guest.status();
     if (registers.writes > writes) return registers.writes;
@@ -115,7 +118,7 @@ async function wroteMore(guest: Guest, writes: number): Promise<number> {
 }
 
 /** The pages that the last collection found. */
-function collected(guest: Guest): Set<number> {
+function collected(guest: PagedGuest): Set<number> {
   using exchange = SharedMapping.open(guest.memory.exchangePath);
   const { bitmapOffset, bitmapBytes } = exchangeLayout(RAM_BYTES);
   const bits = Uint8Array.from(new Uint8Array(exchange.view(), bitmapOffset, bitmapBytes));

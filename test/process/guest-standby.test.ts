@@ -7,7 +7,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { test } from 'tap';
 import { MiB } from '../../src/base/units.ts';
-import { destroyVtpm, type VmPlace, type VmSpec } from '../../src/guest/driver.ts';
+import { destroyVtpm, type VmPlace, type EmbeddedSpec } from '../../src/guest/driver.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
 
 const DRIVING = fileURLToPath(new URL('driving.ts', import.meta.url));
@@ -22,7 +22,7 @@ function scratch(): Disposable & { readonly place: VmPlace } {
   return { place, [Symbol.dispose]: () => rmSync(dir, { recursive: true }) };
 }
 
-const spec: VmSpec = {
+const spec: EmbeddedSpec = {
   name: 'vm1',
   memoryBytes: MiB,
   vcpus: 1,

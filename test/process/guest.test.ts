@@ -7,7 +7,12 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { test } from 'tap';
 import { MiB, PAGE_BYTES } from '../../src/base/units.ts';
-import { destroyVtpm, type Guest, type VmPlace, type VmSpec } from '../../src/guest/driver.ts';
+import {
+  destroyVtpm,
+  type PagedGuest,
+  type VmPlace,
+  type EmbeddedSpec,
+} from '../../src/guest/driver.ts';
 import { RamDriver } from '../../src/guest/ram/driver.ts';
 import { ramLayout } from '../../src/guest/ram/layout.ts';
 import { SharedMapping } from '../../src/native/mapping.ts';
@@ -16,7 +21,7 @@ import { exchangeLayout } from '../../src/guest/exchange.ts';
 
 const RAM_BYTES = 4 * MiB;
 
-const spec = (more: Partial<VmSpec> = {}): VmSpec => ({
+const spec = (more: Partial<EmbeddedSpec> = {}): EmbeddedSpec => ({
   name: 'vm1',
   memoryBytes: RAM_BYTES,
   vcpus: 2,
@@ -56,7 +61,7 @@ const digestOf = (file: string): string =>
   createHash('sha256').update(readFileSync(file)).digest('hex');
 
 /** Resolves when the guest has written more than `writes` times. */
-async function wroteMore(guest: Guest, writes: number): Promise<number> {
+async function wroteMore(guest: PagedGuest, writes: number): Promise<number> {
   for (;;) {
     const { registers } = await guest.status();
     if (registers.writes > writes) return registers.writes;

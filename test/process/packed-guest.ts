@@ -1,7 +1,7 @@
 /** A guest that stands still, as files: what a migration carries, without the migration. */
 import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
-import type { Guest } from '../../src/guest/driver.ts';
+import type { PagedGuest } from '../../src/guest/driver.ts';
 import { descriptorSchema, type VmDescriptor } from '../../src/protocol/descriptor.ts';
 
 const filesIn = (folder: string) => ({
@@ -10,7 +10,7 @@ const filesIn = (folder: string) => ({
   state: path.join(folder, 'state'),
 });
 
-export async function pack(guest: Guest, folder: string): Promise<void> {
+export async function pack(guest: PagedGuest, folder: string): Promise<void> {
   const files = filesIn(folder);
   mkdirSync(folder);
   writeFileSync(files.descriptor, JSON.stringify(await guest.describe()));
@@ -23,7 +23,7 @@ export const packedDescriptor = (folder: string): VmDescriptor =>
   descriptorSchema.parse(JSON.parse(readFileSync(filesIn(folder).descriptor, 'utf8')));
 
 /** Into the memory of one that was prepared for it; the state is still to be imported. */
-export function unpack(folder: string, guest: Guest): void {
+export function unpack(folder: string, guest: PagedGuest): void {
   const files = filesIn(folder);
   writeFileSync(guest.memory.ramPath, readFileSync(files.ram), { flag: 'r+' });
   writeFileSync(guest.memory.exchangePath, readFileSync(files.state), { flag: 'r+' });

@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { GiB, KiB } from '../../base/units.ts';
+import { descriptionSchema } from '../../guest/qemu/description.ts';
 import { migrateOptionsSchema, migrationIdSchema, nameSchema } from '../../protocol/options.ts';
 
 const rateBps = z
@@ -37,7 +38,8 @@ const workloadSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('kv'), port: z.number().int().min(0).max(65_535) }),
 ]);
 
-export const vmCreateSchema = z.strictObject({
+const embeddedSchema = z.strictObject({
+  driver: z.literal('ram'),
   name: nameSchema,
   memoryBytes: z
     .number()
@@ -53,7 +55,19 @@ export const vmCreateSchema = z.strictObject({
   /** How written pages are found; `auto` takes the MMU where the kernel can. */
   dirtyTracking: z.enum(['auto', 'uffd', 'log']).default('auto'),
 });
-export type VmCreate = z.infer<typeof vmCreateSchema>;
+
+/** Only from this host: it names files and interfaces of it. */
+const qemuSchema = z.strictObject({
+  driver: z.literal('qemu'),
+  name: nameSchema,
+  description: descriptionSchema,
+});
+
+/** Who names no driver means the embedded guest. */
+const vmCreateSchema = z.preprocess(
+  (asked) => (typeof asked === 'object' && asked !== null ? { driver: 'ram', ...asked } : asked),
+  z.discriminatedUnion('driver', [embeddedSchema, qemuSchema]),
+);
 
 const named = z.strictObject({ name: nameSchema });
 const none = z.strictObject({});

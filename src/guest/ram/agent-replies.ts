@@ -12,7 +12,7 @@ import {
 import { CODES, type Code } from '../../protocol/codes.ts';
 import { descriptorSchema } from '../../protocol/descriptor.ts';
 import type { VtpmReply } from '../../vtpm/command.ts';
-import type { GuestStatus, SelfCheck } from '../driver.ts';
+import type { EmbeddedStatus, SelfCheck } from '../driver.ts';
 import { STATE_BYTES_MAX } from '../exchange.ts';
 import type { AgentRequest } from './agent-protocol.ts';
 
@@ -23,7 +23,7 @@ const bytesMax = (max: number) =>
 /** Keys, signatures, attestations: none is longer. */
 const blob = bytesMax(VTPM_NV_INDEX_BYTES_MAX);
 
-const status: z.ZodType<GuestStatus> = z.strictObject({
+const status: z.ZodType<EmbeddedStatus> = z.strictObject({
   state: z.enum(['running', 'paused', 'held', 'incoming']),
   pid: count,
   dirtyTracking: z.enum(['uffd', 'log']),

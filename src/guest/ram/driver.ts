@@ -10,14 +10,14 @@ import type { VtpmCommand, VtpmReply } from '../../vtpm/command.ts';
 import {
   destroyVtpm,
   vtpmPath,
-  type Guest,
-  type GuestDriver,
+  type EmbeddedSpec,
+  type EmbeddedStatus,
   type GuestMemory,
-  type GuestStatus,
   type Lifecycle,
+  type PagedDriver,
+  type PagedGuest,
   type SelfCheck,
   type VmPlace,
-  type VmSpec,
 } from '../driver.ts';
 import { findGuest, guestIn, processGone } from '../living-process.ts';
 import { guestConfigSchema, TRAP_SOCKET, type GuestConfig } from './agent-protocol.ts';
@@ -34,7 +34,7 @@ const files = (place: VmPlace) => ({
   socket: path.join(place.memoryDir, 'agent.sock'),
 });
 
-export class RamDriver implements GuestDriver {
+export class RamDriver implements PagedDriver {
   readonly name = 'ram';
   readonly #standby: Standby;
 
@@ -43,7 +43,7 @@ export class RamDriver implements GuestDriver {
     this.#standby = new Standby(keepSpare);
   }
 
-  async create(spec: VmSpec, place: VmPlace): Promise<Guest> {
+  async create(spec: EmbeddedSpec, place: VmPlace): Promise<PagedGuest> {
     const guest = await this.#launch(place, {
       ...placeOf(place),
       name: spec.name,
@@ -63,7 +63,7 @@ export class RamDriver implements GuestDriver {
   }
 
   /** The next spare is started when this guest runs, or is gone. */
-  prepare(descriptor: VmDescriptor, place: VmPlace): Promise<Guest> {
+  prepare(descriptor: VmDescriptor, place: VmPlace): Promise<PagedGuest> {
     const [region, ...others] = descriptor.regions;
     if (region === undefined || others.length > 0 || descriptor.vtpm === null) {
       throw new MigError('DESCRIPTOR_UNSUPPORTED', 'an embedded guest has one region and a vTPM');
@@ -86,7 +86,7 @@ export class RamDriver implements GuestDriver {
     });
   }
 
-  async attach(place: VmPlace): Promise<Guest | 'gone' | 'unreachable'> {
+  async attach(place: VmPlace): Promise<PagedGuest | 'gone' | 'unreachable'> {
     const deadline = performance.now() + GUEST_ATTACH_MS_MAX;
     while (guestIn(place.memoryDir) !== undefined) {
       const leftMs = deadline - performance.now();
@@ -106,7 +106,7 @@ export class RamDriver implements GuestDriver {
   }
 
   /** Makes a waiting process this guest. Leaves nothing behind when it fails. */
-  async #launch(place: VmPlace, config: GuestConfig): Promise<Guest> {
+  async #launch(place: VmPlace, config: GuestConfig): Promise<PagedGuest> {
     // What an earlier guest of that name left when its host went down is nobody's any more.
     if (existsSync(place.memoryDir) && guestIn(place.memoryDir) !== undefined) {
       throw new MigError('GUEST_SILENT', `a process of an earlier ${place.name} lives`);
@@ -130,7 +130,7 @@ export class RamDriver implements GuestDriver {
     }
   }
 
-  #attach(place: VmPlace, ramBytes: number, limitMs: number): Promise<Guest> {
+  #attach(place: VmPlace, ramBytes: number, limitMs: number): Promise<PagedGuest> {
     return RamGuest.attach(place, ramBytes, limitMs, () => this.#standby.refillSoon());
   }
 }
@@ -153,7 +153,8 @@ function imageBytes(file: string | undefined): number {
   return found.size;
 }
 
-class RamGuest implements Guest {
+class RamGuest implements PagedGuest {
+  readonly moves = 'pages';
   readonly memory: GuestMemory;
   readonly #place: VmPlace;
   readonly #client: AgentClient;
@@ -221,7 +222,7 @@ class RamGuest implements Guest {
     return descriptor;
   }
 
-  async status(): Promise<GuestStatus> {
+  async status(): Promise<EmbeddedStatus> {
     return await this.#client.request({ op: 'status' });
   }
 

@@ -6,6 +6,7 @@ import {
   type DestinationState,
   type DestinationWork,
 } from '../../protocol/handover/destination.ts';
+import { paged } from '../../guest/driver.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { SharedEvent } from '../../protocol/handover/matter.ts';
 import type { RecordStore } from '../../store/records.ts';
@@ -60,7 +61,7 @@ export function destinationSide(
     const found = name === undefined ? 'gone' : await inventory.find(name);
     if (found === 'unreachable') throw new MigError('GUEST_SILENT', name);
     if (found === 'gone') return undefined;
-    pull = await PagePull.begin(found, (failure) => broken(failure));
+    pull = await PagePull.begin(paged(found), (failure) => broken(failure));
     pulls(pull);
     return pull;
   };

@@ -7,7 +7,7 @@ import {
   type SourceState,
   type SourceWork,
 } from '../../protocol/handover/source.ts';
-import type { GuestMemory } from '../../guest/driver.ts';
+import { paged, type GuestMemory } from '../../guest/driver.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
 import type { RecordStore } from '../../store/records.ts';
@@ -43,7 +43,7 @@ export function sourceSide(parts: Parts): Side<SourceState, SourceWork, SourceDo
         if (typeof guest === 'string') {
           throw new MigError('GUEST_FAILED', `${name} is ${guest}, and with it what is owed`);
         }
-        serve(guest.memory);
+        serve(paged(guest).memory);
         return undefined;
       }
       case 'deleteGuest':

@@ -3,7 +3,7 @@
  * waits, and the pages come, session after session, until all are there. Between two sessions the guest
  * stands still.
  */
-import type { Guest, GuestMemory } from '../../guest/driver.ts';
+import type { PagedGuest, GuestMemory } from '../../guest/driver.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
 import { countAbsent, openAbsent } from '../data-plane/exchange-mapping.ts';
@@ -21,7 +21,7 @@ export const closePulling = async ({ receiver, faults }: PullingChannels): Promi
 };
 
 export class PagePull {
-  readonly #guest: Guest;
+  readonly #guest: PagedGuest;
   readonly #broken: (failure: MigError) => void;
   readonly #whole = Promise.withResolvers<FaultCounts>();
   #counts: FaultCounts = { network: 0, minor: 0, latencyMs: { mean: 0, p99: 0, max: 0 } };
@@ -29,7 +29,7 @@ export class PagePull {
   #expected: (() => void) | undefined;
   #isEnded = false;
 
-  private constructor(guest: Guest, broken: (failure: MigError) => void) {
+  private constructor(guest: PagedGuest, broken: (failure: MigError) => void) {
     this.#guest = guest;
     this.#broken = broken;
     this.#whole.promise.catch(() => undefined);
@@ -41,7 +41,7 @@ export class PagePull {
    * Of a guest that does not run yet, or was found again: nobody touches what is not there. `broken` is
    * told of each session's end before all was there.
    */
-  static async begin(guest: Guest, broken: (failure: MigError) => void): Promise<PagePull> {
+  static async begin(guest: PagedGuest, broken: (failure: MigError) => void): Promise<PagePull> {
     const pull = new PagePull(guest, broken);
     if (countAbsent(guest.memory) === 0) await pull.#finish();
     // One that was found running has its trap: it cannot be without.
@@ -141,7 +141,7 @@ export class PagePull {
 }
 
 /** Because of us, and not because its operator paused it. */
-const guestStands = ({ lifecycle }: Guest): boolean =>
+const guestStands = ({ lifecycle }: PagedGuest): boolean =>
   lifecycle === 'held' || lifecycle === 'incoming';
 
 const sum = (a: FaultCounts, b: FaultCounts): FaultCounts => {

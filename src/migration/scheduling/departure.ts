@@ -5,7 +5,7 @@
  */
 import { Broadcast } from '../../base/broadcast.ts';
 import { EVENTS_REMEMBERED } from '../../base/limits.ts';
-import type { Guest } from '../../guest/driver.ts';
+import type { PagedGuest } from '../../guest/driver.ts';
 import type { Code } from '../../protocol/codes.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { MigrateOptions } from '../../protocol/options.ts';
@@ -52,7 +52,7 @@ export class Departure {
   readonly events = new Broadcast<MigrationEvent>(EVENTS_REMEMBERED);
   readonly #parts: DepartureParts;
   readonly #order: Order;
-  readonly #guest: Guest;
+  readonly #guest: PagedGuest;
   readonly #timeout: Deadline;
   readonly #ids: string[] = [];
   readonly #result = Promise.withResolvers<MigrationResult>();
@@ -66,13 +66,13 @@ export class Departure {
   /** The record of its waiting is written, or cannot be. */
   #recorded = Promise.resolve();
 
-  /** Throws VM_UNKNOWN, VM_STATE. */
+  /** Throws VM_UNKNOWN, VM_STATE, MIGRATION_UNSUPPORTED. */
   constructor(parts: DepartureParts, order: Order) {
     const { clock, inventory } = parts.outgoing;
     this.#parts = parts;
     this.#order = order;
     this.options = order.options;
-    this.#guest = inventory.running(order.options.vm).guest;
+    this.#guest = inventory.movable(order.options.vm).guest;
     this.atMs = clock.now();
     this.requestedAtMs = clock.wall();
     this.#timeout = new Deadline(clock, () => this.#end('TIMEOUT', 'while it waited for its turn'));
@@ -205,7 +205,7 @@ export class Departure {
     return new OutgoingMigration(
       outgoing,
       { migrationId, options: { ...options, ...leftMs }, address, queuedMs },
-      outgoing.inventory.running(options.vm),
+      outgoing.inventory.movable(options.vm),
       (event) => {
         // The end of a try need not be the end of it all.
         if (event.event !== 'result') this.#tell(event);

@@ -17,7 +17,7 @@ import { SoftwareTpm } from '../../../vtpm/software-tpm.ts';
 import { dirtyLogBytes, LogTracker } from '../../dirty/log.ts';
 import type { DirtyTracker } from '../../dirty/tracker.ts';
 import { UffdTracker } from '../../dirty/uffd.ts';
-import type { GuestStatus, Lifecycle, SelfCheck } from '../../driver.ts';
+import type { EmbeddedStatus, Lifecycle, SelfCheck } from '../../driver.ts';
 import { exchangeLayout, STATE_BYTES_MAX } from '../../exchange.ts';
 import { TRAP_SOCKET, type GuestConfig } from '../agent-protocol.ts';
 import { decodeDeviceState, encodeDeviceState } from '../device-state.ts';
@@ -121,7 +121,7 @@ export class Machine {
     };
   }
 
-  status(): GuestStatus {
+  status(): EmbeddedStatus {
     return {
       state: this.#lifecycle,
       pid: process.pid,
