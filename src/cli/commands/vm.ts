@@ -1,9 +1,12 @@
 /** `migctl vm`: the VMs of one host. */
+import { readFileSync } from 'node:fs';
 import path from 'node:path';
+import { parse as parseYaml } from 'yaml';
 import type { Argv } from 'yargs';
 import type { VmView } from '../../daemon/api/schema.ts';
 import type { SelfCheck } from '../../guest/driver.ts';
 import { EXIT } from '../../protocol/codes.ts';
+import { MigError } from '../../protocol/error.ts';
 import { print, withDaemon, type Common } from '../options.ts';
 import { formatSize, parsePercent, parseRate, parseSize } from '../quantities.ts';
 import { table } from '../table.ts';
@@ -21,10 +24,16 @@ const WORKLOADS = ['idle', 'writer', 'zipf', 'kv'] as const;
 const created = (vm: Argv<Common>): Argv<Common> =>
   vm.command(
     'create <name>',
-    'starts an embedded guest with a virtual TPM',
+    'starts a guest with a virtual TPM: an embedded one, or one of QEMU',
     (create) =>
       create
         .positional('name', { type: 'string', demandOption: true })
+        .option('driver', {
+          choices: ['ram', 'qemu'] as const,
+          default: 'ram' as const,
+          describe: 'who runs it: migd itself, or QEMU',
+        })
+        .option('file', { type: 'string', describe: 'qemu: YAML file that describes all of it' })
         .option('memory', { type: 'string', default: '1G', describe: 'RAM, such as 512M or 4G' })
         .option('vcpus', { type: 'number', default: 1, describe: 'threads that run the workload' })
         .option('workload', { choices: WORKLOADS, default: 'idle' as const })
@@ -55,35 +64,68 @@ const created = (vm: Argv<Common>): Argv<Common> =>
           describe: 'how written pages are found: by the MMU or by a software log',
         }),
     async (argv) => {
-      const memoryBytes = parseSize(argv.memory);
-      const fill = parsePercent(argv.fill);
-      const load = {
-        rateBps: parseRate(argv.rate),
-        workingSetBytes:
-          argv.workingSet === undefined
-            ? Math.max(Math.floor(memoryBytes / 4), WORKING_SET_BYTES_MIN)
-            : parseSize(argv.workingSet),
-      };
-      const workload = {
-        idle: { kind: 'idle' as const },
-        writer: { kind: 'writer' as const, ...load },
-        zipf: { kind: 'zipf' as const, ...load, skew: argv.skew },
-        kv: { kind: 'kv' as const, port: argv.kvPort },
-      }[argv.workload];
-      const made = await withDaemon(argv, (client) =>
-        client.ask('vm.create', {
-          name: argv.name,
-          memoryBytes,
-          vcpus: argv.vcpus,
-          workload,
-          fill,
-          ...(argv.image === undefined ? {} : { imagePath: path.resolve(argv.image) }),
-          dirtyTracking: argv.dirty,
-        }),
-      );
+      if ((argv.driver === 'qemu') !== (argv.file !== undefined)) {
+        throw new MigError('USAGE', '--driver qemu and --file go together');
+      }
+      const request =
+        argv.file === undefined
+          ? embedded(argv)
+          : { driver: 'qemu', name: argv.name, description: readDescription(argv.file) };
+      const made = await withDaemon(argv, (client) => client.ask('vm.create', request));
       print(argv, made, (one) => `${one.name} runs at ${one.host}`);
     },
   );
+
+interface Embedded {
+  readonly name: string;
+  readonly memory: string;
+  readonly vcpus: number;
+  readonly workload: (typeof WORKLOADS)[number];
+  readonly rate: string;
+  readonly workingSet: string | undefined;
+  readonly skew: number;
+  readonly kvPort: number;
+  readonly fill: string;
+  readonly image: string | undefined;
+  readonly dirty: 'auto' | 'uffd' | 'log';
+}
+
+/** What is asked of the daemon for an embedded guest. */
+function embedded(argv: Embedded): object {
+  const memoryBytes = parseSize(argv.memory);
+  const load = {
+    rateBps: parseRate(argv.rate),
+    workingSetBytes:
+      argv.workingSet === undefined
+        ? Math.max(Math.floor(memoryBytes / 4), WORKING_SET_BYTES_MIN)
+        : parseSize(argv.workingSet),
+  };
+  const workload = {
+    idle: { kind: 'idle' as const },
+    writer: { kind: 'writer' as const, ...load },
+    zipf: { kind: 'zipf' as const, ...load, skew: argv.skew },
+    kv: { kind: 'kv' as const, port: argv.kvPort },
+  }[argv.workload];
+  return {
+    driver: 'ram',
+    name: argv.name,
+    memoryBytes,
+    vcpus: argv.vcpus,
+    workload,
+    fill: parsePercent(argv.fill),
+    ...(argv.image === undefined ? {} : { imagePath: path.resolve(argv.image) }),
+    dirtyTracking: argv.dirty,
+  };
+}
+
+/** What a YAML file says; the daemon checks it. Throws USAGE when it cannot be read as YAML. */
+function readDescription(file: string): unknown {
+  try {
+    return parseYaml(readFileSync(file, 'utf8'));
+  } catch (cause) {
+    throw new MigError('USAGE', `${file}: ${(cause as Error).message}`, { cause });
+  }
+}
 
 const WORKING_SET_BYTES_MIN = 64 * 1024;
 
