@@ -20,6 +20,11 @@ export class Console implements Disposable {
     return guestLines(this.#text);
   }
 
+  /** Whether each line heard so far follows the one before. */
+  get isUnbroken(): boolean {
+    return this.lines.every(({ seq }, index, all) => seq === (all[0]?.seq ?? 0) + index);
+  }
+
   /** The first line that `holds`, of those that are still to come. */
   line(holds: (line: GuestLine) => boolean = () => true): Promise<GuestLine> {
     const from = this.lines.length;
