@@ -72,14 +72,6 @@ void test('a VM of QEMU', { skip: guestToolsMissing() }, async (t) => {
     const cases: Record<string, readonly [string, string, number, RegExp]> = {
       'no YAML': ['boot: {', 'USAGE', EXIT.usage, /vm\.yaml/],
       'an unknown key': [yaml({ colour: 'red' }), 'USAGE', EXIT.usage, /colour/],
-      'no memory': [yaml({ memory: '' }), 'USAGE', EXIT.usage, /description\.memory/],
-      'half a page': [yaml({ memory: '131066K' }), 'USAGE', EXIT.usage, /whole pages/],
-      'what migd sets': [
-        yaml({ arguments: '["-m", "1G"]' }),
-        'USAGE',
-        EXIT.usage,
-        /arguments\.0: migd sets this/,
-      ],
       'a size that QEMU damages': [yaml({ memory: '128M' }), 'VM_UNSAFE', EXIT.refused, /131064K/],
       'more memory than the host has': [
         yaml({ memory: '1073741820K' }),
@@ -95,9 +87,8 @@ void test('a VM of QEMU', { skip: guestToolsMissing() }, async (t) => {
       t.equal(told.exit, exit, name);
       host.isClean(t, name);
     }
-    for (const words of ['vm create vm1 --driver qemu', 'vm create vm1 --file vm.yaml']) {
-      t.match((await host.ask(words)).err, toldError('USAGE'));
-    }
+    const alone = await host.ask('vm create vm1 --driver qemu');
+    t.match(alone.err, toldError('USAGE'), 'it needs a file');
   });
 
   t.equal((await host.create(yaml())).exit, EXIT.completed);
@@ -108,11 +99,9 @@ void test('a VM of QEMU', { skip: guestToolsMissing() }, async (t) => {
   t.match((await host.ask('vm list')).out, /^vm1 .*running.*qemu +swtpm/m);
 
   await t.test('what only an embedded guest can', async (t) => {
-    for (const words of ['migrate vm1 --to host-b', 'migrate vm1 --to host-b --detach']) {
-      const refused = await host.ask(words);
-      t.match(refused.err, toldError('MIGRATION_UNSUPPORTED'));
-      t.equal(refused.exit, EXIT.refused);
-    }
+    const refused = await host.ask('migrate vm1 --to host-b');
+    t.match(refused.err, toldError('MIGRATION_UNSUPPORTED'));
+    t.equal(refused.exit, EXIT.refused);
     t.match((await host.ask('vm check vm1')).err, toldError('REQUEST_INVALID'));
     t.match(await first.line(), { bad: 0 }, 'it runs on');
     t.same(await host.cluster.b.list(), []);
