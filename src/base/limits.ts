@@ -94,6 +94,14 @@ export const BATCH_RUNS_MAX = 256;
 export const DEMAND_PAGES_MAX = 64;
 /** Pages that one record may stand for: bounds the work that a small record of zero runs causes. */
 export const BATCH_PAGES_MAX = 64 * 1024;
+/** Pages that one compressed frame may stand for: bounds what a small record expands to at a time. */
+export const FRAME_PAGES_MAX = 128;
+/** What a frame may have beyond its pages, where nothing could be compressed. */
+export const FRAME_OVERHEAD_BYTES_MAX = 1024;
+/** Contents that a channel remembers of the pages it has sent in a round, by their digests. */
+export const SENT_CONTENTS_MAX = 8192;
+/** Pages that a daemon's channels together keep as they sent them, to send what changes in them. */
+export const SENT_VERSIONS_BYTES_MAX = 24 * 1024 * 1024;
 /** Plaintext of a record that we accept. */
 export const RECORD_BYTES_MAX = 2 * 1024 * 1024;
 /** Sealed bytes waiting in a channel's socket before the next record is sealed. */

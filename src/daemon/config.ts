@@ -13,6 +13,8 @@ import { GiB, MiB } from '../base/units.ts';
 import { MigError } from '../protocol/error.ts';
 import {
   CHANNEL_FORMS,
+  ENCODING_NAMES,
+  encodingSchema,
   channelFormSchema,
   nameSchema,
   SUITE_NAMES,
@@ -45,6 +47,10 @@ export const configSchema = z.strictObject({
   suites: z.array(suiteSchema).min(1),
   /** What may be around the records of a data channel, best first. */
   forms: z.array(channelFormSchema).min(1),
+  /** How pages may be encoded; what a record's length tells of its pages, all but `raw` give away. */
+  encodings: z
+    .array(encodingSchema)
+    .refine((names) => names.includes('raw'), 'expected raw among them'),
   /** How data channels are read and written; `auto`: by OpenSSL's own calls where those can be used. */
   engine: z.enum(['auto', 'native', 'portable']),
   attestation: z.strictObject({
@@ -136,6 +142,7 @@ export function resolveConfig(flags: Given, environment: NodeJS.ProcessEnv, file
     memoryDir: path.join('/dev/shm', `migd-${process.getuid?.() ?? 0}-${shortHash(stateDir)}`),
     suites: [...SUITE_NAMES],
     forms: [...CHANNEL_FORMS],
+    encodings: [...ENCODING_NAMES],
     engine: 'auto',
     ...(file === undefined && role !== 'both' ? { attestation: { allow: ['software'] } } : {}),
     verify: false,

@@ -5,7 +5,7 @@
 import type { KeyObject } from 'node:crypto';
 import type { Clock, Random } from '../base/ports.ts';
 import type { Identity } from '../crypto/pki/identity.ts';
-import type { ChannelForm, SuiteName } from '../protocol/options.ts';
+import type { ChannelForm, EncodingName, SuiteName } from '../protocol/options.ts';
 import type { RecordStore } from '../store/records.ts';
 import type { Admission } from './admission.ts';
 import type { Appraiser } from './appraiser.ts';
@@ -32,6 +32,7 @@ export interface IncomingPorts {
   readonly hostKey: KeyObject;
   readonly suites: readonly SuiteName[];
   readonly forms: readonly ChannelForm[];
+  readonly encodings: readonly EncodingName[];
   readonly engine: Engine;
   /** Whether a guest can run here while its memory comes. */
   readonly postCopies: boolean;
@@ -99,7 +100,7 @@ export class IncomingSession {
     standing: Standing | null,
     { isLate = false }: { readonly isLate?: boolean } = {},
   ): Promise<ReceivingChannels> {
-    const { suite, form, channels, postCopy } = agreed;
+    const { suite, form, encodings, channels, postCopy } = agreed;
     const { identity, dataPorts, clock, threads, silenceMs, engine } = this.#ports;
     const { localAddress, peer } = this.conversation;
     if (this.#secret === undefined) throw new Error('no keys yet');
@@ -111,6 +112,7 @@ export class IncomingSession {
       identity,
       suite,
       form,
+      encodings,
       engine,
       channels,
       secret: this.#secret,

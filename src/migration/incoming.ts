@@ -9,7 +9,6 @@ import {
   REPLY_MS_MAX,
   ROUND_CONFIRM_MS_MAX,
 } from '../base/limits.ts';
-import { ENCODINGS } from '../pages/batch.ts';
 import type { PagedGuest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import {
@@ -171,7 +170,7 @@ export class IncomingMigration implements Resumable {
       from: peer.name,
       suites,
       forms,
-      encodings: ENCODINGS,
+      encodings: this.#ports.encodings,
       channelsMax,
       formats: appraiser.allowed,
       postCopies,

@@ -138,6 +138,7 @@ export class OutgoingSession {
       identity: this.credentials.identity,
       suite: agreed.suite,
       form: agreed.form,
+      encodings: agreed.encodings,
       postCopy: agreed.postCopy,
       engine,
       secret: this.#secret,

@@ -9,9 +9,9 @@ import type { PagedGuest } from '../guest/driver.ts';
 import { MigError } from '../protocol/error.ts';
 import type { MigrateOptions } from '../protocol/options.ts';
 import { arrivedOf, type ResumePoint, type Sent } from '../protocol/resume-point.ts';
-import type { Effect, Event, RoundSent } from '../protocol/source/state.ts';
+import type { Effect, Event } from '../protocol/source/state.ts';
 import { BandwidthLimit } from './bandwidth-limit.ts';
-import type { Extent, RoundPages } from './data-plane/messages.ts';
+import { sumExtents, type RoundPages } from './data-plane/messages.ts';
 import { DeferredPages } from './data-plane/deferred-pages.ts';
 import type { DataSender, Progress, SenderOptions } from './data-plane/sender.ts';
 import { allAbsent } from './data-plane/exchange-mapping.ts';
@@ -148,6 +148,7 @@ export class OutgoingTransfer {
     this.#telemetry.roundStarted(round, this.#owedPages(round) - leftOut);
     const sent = await this.#plane().sendRound(round, pagesOf(round));
     this.#sent = { ...this.#sent, isWhole: true };
+    this.#telemetry.encoded(sent.counts);
     return { kind: 'roundSent', sent };
   }
 
@@ -193,7 +194,9 @@ export class OutgoingTransfer {
     // A collection that was under way has settled the round.
     if (extents === undefined || this.#sent.round !== round) return;
     this.#sent = { ...this.#sent, pages: extents.map(({ pages }) => pages) };
-    this.#telemetry.roundBroke(total(extents));
+    const { bytes: bytesSent, ...sent } = sumExtents(extents);
+    this.#telemetry.encoded(sent.counts);
+    this.#telemetry.roundBroke({ ...sent, bytesSent });
   }
 
   async pauseGuest(effect: Extract<Effect, { kind: 'pauseGuest' }>): Promise<Event> {
@@ -222,6 +225,7 @@ export class OutgoingTransfer {
     const memoryDigest = this.#options.verify
       ? await this.#plane().digestMemory()
       : new Uint8Array(0);
+    this.#telemetry.encoded(final.counts);
     this.#telemetry.finalDone(final, this.#telemetry.roundMs);
     const { transcriptDigest } = final;
     return { kind: 'finalSent', transcriptDigest, stateBytes, memoryDigest };
@@ -261,9 +265,3 @@ export class OutgoingTransfer {
     return this.#session;
   }
 }
-
-const total = (extents: readonly Extent[]): Omit<RoundSent, 'tag'> => ({
-  pages: extents.reduce((sum, { pages }) => sum + pages, 0),
-  zeroPages: extents.reduce((sum, { zeroPages }) => sum + zeroPages, 0),
-  bytesSent: extents.reduce((sum, { bytes }) => sum + bytes, 0),
-});

@@ -15,11 +15,10 @@ import type { Clock, Random } from '../base/ports.ts';
 import type { PagedGuest } from '../guest/driver.ts';
 import type { Code } from '../protocol/codes.ts';
 import { MigError } from '../protocol/error.ts';
-import type { ChannelForm, MigrateOptions, SuiteName } from '../protocol/options.ts';
+import type { ChannelForm, EncodingName, MigrateOptions, SuiteName } from '../protocol/options.ts';
 import { mayHaveSurrendered, startSource, stepSource } from '../protocol/source/machine.ts';
 import type { Effect, Event, Plan, State, Deadline as Named } from '../protocol/source/state.ts';
 import type { Change, MigrationRecord, RecordStore, VmRecord } from '../store/records.ts';
-import { ENCODINGS } from '../pages/batch.ts';
 import type { Engine } from '../transport/connection.ts';
 import type { SERVE_PATH } from '../transport/control.ts';
 import type { Threads } from './data-plane/threads.ts';
@@ -51,6 +50,8 @@ export interface OutgoingPorts {
   readonly credentials: () => Credentials;
   readonly suites: readonly SuiteName[];
   readonly forms: readonly ChannelForm[];
+  /** Of pages; `raw` is among them. */
+  readonly encodings: readonly EncodingName[];
   /** How data channels are read and written here; the other host has its own way. */
   readonly engine: Engine;
   readonly inventory: Inventory;
@@ -218,7 +219,7 @@ export class OutgoingMigration {
   }
 
   #plan(): Plan {
-    const { host, suites, forms, random } = this.#ports;
+    const { host, suites, forms, encodings, random } = this.#ports;
     const { appraiser } = this.#session.credentials;
     const { options, migrationId } = this.#request;
     return {
@@ -228,7 +229,7 @@ export class OutgoingMigration {
       options,
       suites: options.suite === undefined ? suites : suites.filter((s) => s === options.suite),
       forms: options.form === undefined ? forms : forms.filter((f) => f === options.form),
-      encodings: ENCODINGS,
+      encodings,
       formats: appraiser.allowed,
       nonce: random.bytes(32),
       policyDigest: appraiser.policyDigest,

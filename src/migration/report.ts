@@ -3,6 +3,7 @@
  * and `--json` subscribe to it; nobody calls into the engine. Times in ms, sizes in bytes, rates in
  * bytes per second; field names carry the unit.
  */
+import type { EncodingCounts } from '../pages/encodings/counts.ts';
 import type { Code } from '../protocol/codes.ts';
 import type { FaultCounts } from '../protocol/messages.ts';
 import type { StopReason } from '../protocol/source/convergence.ts';
@@ -98,6 +99,8 @@ export interface MigrationResult {
   readonly pagesSent: number;
   readonly zeroPages: number;
   readonly bytesSent: number;
+  /** How the pages went; `bytes` of each before they were sealed. */
+  readonly encodings: EncodingCounts;
   readonly throughputBps: number;
   readonly attestation: {
     readonly source: AttestationReport;

@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../base/ports.ts';
 import { PAGE_BYTES } from '../base/units.ts';
+import { NO_COUNTS, sumCounts, type EncodingCounts } from '../pages/encodings/counts.ts';
 import { sendingMs, type StopReason } from '../protocol/source/convergence.ts';
 import type { Effect, RoundSent } from '../protocol/source/state.ts';
 import type { FaultCounts } from '../protocol/messages.ts';
@@ -63,6 +64,7 @@ export class Telemetry {
   #totals = { pages: 0, zeroPages: 0, bytesSent: 0 };
   #round = { n: 0, startedAt: 0, toSendPages: 0 };
   #sentPages = 0;
+  #counts = NO_COUNTS;
   #rates = { dirtyBps: 0, bandwidthBps: 0, predictedDowntimeMs: 0 };
   #progressAt = 0;
   #isBroken = false;
@@ -195,10 +197,16 @@ export class Telemetry {
     this.#reported(sent, { durationMs: this.roundMs, ...NOTHING_LEFT }, 'broken');
   }
 
+  /** How the pages of a round went, or of what of it had left. */
+  encoded(counts: EncodingCounts): void {
+    this.#counts = sumCounts(this.#counts, counts);
+  }
+
   /** All pages that were left are there. `faults`: as the destination says. */
   pagesServed(served: Served, faults: FaultCounts | undefined): void {
     const { pushed, demanded, resumes } = served;
-    for (const { pages, zeroPages, bytes } of [pushed, demanded]) {
+    for (const { pages, zeroPages, bytes, counts } of [pushed, demanded]) {
+      this.encoded(counts);
       this.#totals.pages += pages;
       this.#totals.zeroPages += zeroPages;
       this.#totals.bytesSent += bytes;
@@ -329,6 +337,7 @@ export class Telemetry {
       pagesSent: this.#totals.pages,
       zeroPages: this.#totals.zeroPages,
       bytesSent: this.#totals.bytesSent,
+      encodings: this.#counts,
       throughputBps: transferMs > 0 ? Math.round((this.#totals.bytesSent * 1000) / transferMs) : 0,
       attestation: more.attestation,
       vtpm: {

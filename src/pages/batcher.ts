@@ -6,7 +6,8 @@
  */
 import { BATCH_DATA_BYTES_MAX, BATCH_PAGES_MAX, BATCH_RUNS_MAX } from '../base/limits.ts';
 import { PAGE_BYTES } from '../base/units.ts';
-import { encodeTable, type EncodingName, type Run } from './batch.ts';
+import type { EncodingName } from '../protocol/options.ts';
+import { encodeTable, type Run } from './batch.ts';
 import type { PageRange } from './bitmap.ts';
 import { ZeroFinder } from './zero.ts';
 
@@ -17,11 +18,18 @@ export interface PageSource {
 }
 
 export interface Batch {
-  /** The plaintext: the table, then the data of the runs; good until the next batch. */
-  readonly pieces: readonly Uint8Array[];
+  readonly runs: readonly Run[];
+  /** Of the runs in order, in pieces; good until the next batch. */
+  readonly data: readonly Uint8Array[];
   readonly pages: number;
   readonly zeroPages: number;
 }
+
+/** The plaintext of its record, in pieces. */
+export const piecesOf = ({ runs, data }: Batch): readonly Uint8Array[] => [
+  encodeTable(runs),
+  ...data,
+];
 
 /** A run while it grows. */
 type Growing = { -readonly [K in keyof Run]: Run[K] };
@@ -33,6 +41,7 @@ export class Batcher {
   readonly #buffer: Uint8Array<ArrayBuffer>;
   readonly #zeros: ZeroFinder;
   readonly #room: number;
+  readonly #knowsZero: boolean;
   #runs: Growing[] = [];
   #pieces: Uint8Array[] = [];
   #pages = 0;
@@ -42,8 +51,15 @@ export class Batcher {
   /** Where the data began that nothing else has come after. */
   #pieceStart = 0;
 
-  constructor(region: number, source: PageSource, dataBytesMax = BATCH_DATA_BYTES_MAX) {
+  /** `encodings`: that may be used; `raw` always may. */
+  constructor(
+    region: number,
+    source: PageSource,
+    encodings: ReadonlySet<EncodingName>,
+    dataBytesMax = BATCH_DATA_BYTES_MAX,
+  ) {
     this.#region = region;
+    this.#knowsZero = encodings.has('zero');
     this.#source = source;
     this.#buffer = new Uint8Array(dataBytesMax);
     this.#zeros = new ZeroFinder(this.#buffer);
@@ -87,7 +103,7 @@ export class Batcher {
     const into = this.#buffer.subarray(start * PAGE_BYTES, (start + taken) * PAGE_BYTES);
     this.#source.read(into, first * PAGE_BYTES);
     for (let i = 0; i < taken; i += 1) {
-      if (this.#zeros.isZero(start + i)) {
+      if (this.#knowsZero && this.#zeros.isZero(start + i)) {
         this.#grow('zero', first + i);
         this.#zeroPages += 1;
         continue;
@@ -100,12 +116,15 @@ export class Batcher {
     return taken;
   }
 
-  #grow(encoding: EncodingName, page: number): void {
+  #grow(encoding: 'zero' | 'raw', page: number): void {
+    const dataBytes = encoding === 'raw' ? PAGE_BYTES : 0;
     const last = this.#runs.at(-1);
     if (last?.encoding === encoding && last.firstPage + last.pageCount === page) {
       last.pageCount += 1;
+      last.dataBytes += dataBytes;
     } else {
-      this.#runs.push({ region: this.#region, encoding, firstPage: page, pageCount: 1 });
+      const region = this.#region;
+      this.#runs.push({ region, encoding, firstPage: page, pageCount: 1, dataBytes });
     }
   }
 
@@ -121,7 +140,8 @@ export class Batcher {
   #finish(): Batch {
     this.#cutPiece(this.#fill);
     return {
-      pieces: [encodeTable(this.#runs), ...this.#pieces],
+      runs: this.#runs,
+      data: this.#pieces,
       pages: this.#pages,
       zeroPages: this.#zeroPages,
     };

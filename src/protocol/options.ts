@@ -37,6 +37,14 @@ export const CHANNEL_FORMS = ['tls', 'sealed'] as const;
 export const channelFormSchema = z.enum(CHANNEL_FORMS);
 export type ChannelForm = z.infer<typeof channelFormSchema>;
 
+/**
+ * How pages may be encoded (pages/batch.ts). All but `raw` tell by the length of a record something of
+ * what is in it: who must not let that be seen allows `raw` alone.
+ */
+export const ENCODING_NAMES = ['zero', 'raw', 'zstd', 'delta', 'duplicate'] as const;
+export const encodingSchema = z.enum(ENCODING_NAMES);
+export type EncodingName = z.infer<typeof encodingSchema>;
+
 export const CHANNELS_MAX = 16;
 export const PRIORITY_MAX = 9;
 

@@ -1,11 +1,13 @@
 /** What a session agreed on and how a migration can end: shared by both machines. */
 import { CODES, EXIT, type Code } from './codes.ts';
-import type { ChannelForm, SuiteName } from './options.ts';
+import type { ChannelForm, EncodingName, SuiteName } from './options.ts';
 
 /** What HELLO and HELLO_OK settled. */
 export interface Agreed {
   readonly suite: SuiteName;
   readonly form: ChannelForm;
+  /** Of pages; `raw` is among them. */
+  readonly encodings: readonly EncodingName[];
   readonly channels: number;
   /** Whether a session that breaks in the rounds may be followed by another. */
   readonly resumes: boolean;

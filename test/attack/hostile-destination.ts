@@ -13,7 +13,7 @@ import { Conversation } from '../../src/migration/conversation.ts';
 import { openReceiver, type DataReceiver } from '../../src/migration/data-plane/receiver.ts';
 import { Threads } from '../../src/migration/data-plane/threads.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../../src/protocol/messages.ts';
-import type { ChannelForm, SuiteName } from '../../src/protocol/options.ts';
+import { ENCODING_NAMES, type ChannelForm, type SuiteName } from '../../src/protocol/options.ts';
 import type { Subject } from '../../src/protocol/statement.ts';
 import type { ControlChannel } from '../../src/transport/control.ts';
 import { freePort, realPorts, type Cluster } from '../process/cluster.ts';
@@ -151,6 +151,7 @@ export class HostileSession {
       identity: this.host.identity,
       suite: (this.hello?.suites[0] ?? '') as SuiteName,
       form: (this.hello?.forms[0] ?? '') as ChannelForm,
+      encodings: ENCODING_NAMES,
       engine: 'portable',
       channels: 1,
       secret,

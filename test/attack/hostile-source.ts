@@ -31,6 +31,7 @@ import { SoftwareTpm } from '../../src/vtpm/software-tpm.ts';
 import { realPorts, type Cluster } from '../process/cluster.ts';
 import { realClock } from '../unit/migration/data-plane/fixtures.ts';
 import { TestMemory } from '../unit/migration/data-plane/memories.ts';
+import { ENCODING_NAMES } from '../../src/protocol/options.ts';
 
 const SILENCE_MS = 60_000;
 export const RAM_BYTES = MiB;
@@ -250,6 +251,7 @@ export class HostileSource {
       identity: this.host.identity,
       suite: 'aes-256-gcm+hmac-sha256',
       form: 'tls',
+      encodings: ENCODING_NAMES,
       engine: 'portable',
       secret: this.secret,
       memory: this.memory.place,

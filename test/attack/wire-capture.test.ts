@@ -10,7 +10,7 @@ import { Sealer } from '../../src/crypto/sealer.ts';
 import { SUITES } from '../../src/crypto/suites.ts';
 import { AgentClient } from '../../src/guest/ram/client.ts';
 import { Sending } from '../../src/migration/data-plane/sending.ts';
-import { CHANNEL_FORMS, SUITE_NAMES } from '../../src/protocol/options.ts';
+import { ENCODING_NAMES, CHANNEL_FORMS, SUITE_NAMES } from '../../src/protocol/options.ts';
 import type { RecordKind } from '../../src/protocol/record.ts';
 import type { VtpmCommand, VtpmReply } from '../../src/vtpm/command.ts';
 import { NV_INDEX_FIRST } from '../../src/vtpm/nv-storage.ts';
@@ -19,6 +19,7 @@ import { sessionSecret } from '../unit/migration/data-plane/fixtures.ts';
 import { TestMemory } from '../unit/migration/data-plane/memories.ts';
 import { makeSecrets, Search, SECRET_BYTES } from './secrets.ts';
 import { Wire } from './wire.ts';
+import { EncodingChoice } from '../../src/pages/encoding-choice.ts';
 
 const COUNT = 1000;
 const CHANNELS = 2;
@@ -93,6 +94,9 @@ async function recordsOf(image: Buffer, sealer: Sealer): Promise<Buffer> {
     ram: memory.file(),
     exchange: memory,
     share: { index: 0, of: 1 },
+    encodings: ENCODING_NAMES,
+    choice: new EncodingChoice(),
+    versionBytesMax: 0,
     pacer: { take: async () => undefined },
     clock: { now: () => 0 },
     writer: { write: async (record) => void records.push(Buffer.concat(record)) },

@@ -53,6 +53,13 @@ const RESULT = {
   pagesSent: Number,
   zeroPages: Number,
   bytesSent: Number,
+  encodings: {
+    zero: { pages: Number, bytes: Number },
+    raw: { pages: Number, bytes: Number },
+    zstd: { pages: Number, bytes: Number },
+    delta: { pages: Number, bytes: Number },
+    duplicate: { pages: Number, bytes: Number },
+  },
   throughputBps: Number,
   attestation: {
     source: { format: 'software', verdict: 'accepted' },

@@ -4,11 +4,12 @@ import { test } from 'tap';
 import { BATCH_DATA_BYTES_MAX, BATCH_PAGES_MAX, BATCH_RUNS_MAX } from '../../src/base/limits.ts';
 import { PAGE_BYTES } from '../../src/base/units.ts';
 import { decodeTable, encodeTable, tableBytes, type Run } from '../../src/pages/batch.ts';
-import { Batcher, type PageSource } from '../../src/pages/batcher.ts';
+import { Batcher, piecesOf, type PageSource } from '../../src/pages/batcher.ts';
 import { Bitmap, type PageRange } from '../../src/pages/bitmap.ts';
 import { Placer, type RegionSink } from '../../src/pages/placer.ts';
 import { dirtyRangesOf, rangesOf } from '../../src/pages/share.ts';
 import { MigError } from '../../src/protocol/error.ts';
+import { ENCODING_NAMES, type EncodingName } from '../../src/protocol/options.ts';
 
 const pagesOf = (ranges: Iterable<PageRange>): number[] =>
   [...ranges].flatMap(({ first, count }) => Array.from({ length: count }, (_, i) => first + i));
@@ -100,6 +101,9 @@ void test('shares cover every page once, whatever their number', async () => {
   );
 });
 
+const ALL: ReadonlySet<EncodingName> = new Set(ENCODING_NAMES);
+const termsOf = (regionPages: readonly number[]) => ({ regionPages, encodings: ALL });
+
 const PAGES = 40;
 
 /** Memory in which some pages are zero, some nearly so, the rest full. */
@@ -154,13 +158,13 @@ void test('pages sent in batches, split anywhere, are the same pages again', asy
       (source, flags, cuts, fresh) => {
         const before = fresh ? 0 : 0xee;
         const destination = new Uint8Array(source.length).fill(before);
-        const placer = new Placer([sinkOf(destination)]);
+        const placer = new Placer([sinkOf(destination)], ALL);
         const ranges = bitmapOf(flags).runs();
         const counts = { pages: 0, zeroPages: 0 };
         const dataBytesMax = 3 * PAGE_BYTES;
-        const batcher = new Batcher(0, sourceOf(source), dataBytesMax);
+        const batcher = new Batcher(0, sourceOf(source), ALL, dataBytesMax);
         for (const batch of batcher.batchesOf(ranges)) {
-          const plaintext = Buffer.concat(batch.pieces);
+          const plaintext = Buffer.concat(piecesOf(batch));
           const placed = place(placer, plaintext, cuts, fresh);
           if (placed.pages !== batch.pages) throw new Error('pages');
           counts.pages += placed.pages;
@@ -186,11 +190,13 @@ void test('pages sent in batches, split anywhere, are the same pages again', asy
 
 const REGION_PAGES = [100, 7];
 const run: fc.Arbitrary<Run> = fc
-  .tuple(fc.constantFrom(0, 1), fc.constantFrom('zero', 'raw'), fc.nat(), fc.nat())
+  .tuple(fc.constantFrom(0, 1), fc.constantFrom<EncodingName[]>('zero', 'raw'), fc.nat(), fc.nat())
   .map(([region, encoding, a, b]) => {
     const pages = REGION_PAGES[region] ?? 0;
     const firstPage = a % pages;
-    return { region, encoding, firstPage, pageCount: 1 + (b % (pages - firstPage)) };
+    const pageCount = 1 + (b % (pages - firstPage));
+    const dataBytes = encoding === 'raw' ? pageCount * PAGE_BYTES : 0;
+    return { region, encoding, firstPage, pageCount, dataBytes };
   });
 
 const hex = (value: number, width: number): string => value.toString(16).padStart(width * 2, '0');
@@ -222,7 +228,7 @@ void test('a table is as the naive encoder makes it, and decodes to the same run
       if (!encodeNaively(runs).equals(table)) throw new Error('bytes');
       const recordBytes = table.length + dataBytes(runs);
       if (tableBytes(table, recordBytes) !== table.length) throw new Error('length');
-      const decoded = decodeTable(table, recordBytes, REGION_PAGES);
+      const decoded = decodeTable(table, recordBytes, termsOf(REGION_PAGES));
       if (JSON.stringify(decoded) !== JSON.stringify(runs)) throw new Error('runs');
     }),
   );
@@ -256,7 +262,7 @@ void test('a mutated batch is RECORD_MALFORMED, or changes nothing outside its r
         const whole = new Uint8Array((1 + 100 + 1 + 7 + 1) * PAGE_BYTES).fill(0x55);
         const region0 = whole.subarray(PAGE_BYTES, 101 * PAGE_BYTES);
         const region1 = whole.subarray(102 * PAGE_BYTES, 109 * PAGE_BYTES);
-        const placer = new Placer([sinkOf(region0), sinkOf(region1)]);
+        const placer = new Placer([sinkOf(region0), sinkOf(region1)], ALL);
         if (isRefused(() => place(placer, plaintext, cuts))) {
           const untouched = whole.every((byte) => byte === 0x55);
           if (!untouched) throw new Error('placed something of a batch that was refused');
@@ -276,30 +282,41 @@ const zeroRun = (pageCount: number): Run => ({
   encoding: 'zero',
   firstPage: 0,
   pageCount,
+  dataBytes: 0,
 });
 
 void test('a batch at its bounds, and one past them', async (t) => {
   const malformed = { code: 'RECORD_MALFORMED' };
   const most = encodeNaively(Array.from({ length: BATCH_RUNS_MAX }, () => zeroRun(1)));
-  t.equal(decodeTable(most, most.length, [8]).length, BATCH_RUNS_MAX);
+  t.equal(decodeTable(most, most.length, termsOf([8])).length, BATCH_RUNS_MAX);
   const more = encodeNaively(Array.from({ length: BATCH_RUNS_MAX + 1 }, () => zeroRun(1)));
   t.throws(() => tableBytes(more, more.length), malformed);
   t.throws(() => tableBytes(Buffer.alloc(4), 4), malformed, 'no runs');
   t.throws(() => tableBytes(most, most.length - 1), malformed, 'a table that does not fit');
   const region = [BATCH_PAGES_MAX * 2];
   const wide = encodeNaively([zeroRun(BATCH_PAGES_MAX)]);
-  t.equal(decodeTable(wide, wide.length, region).length, 1);
+  t.equal(decodeTable(wide, wide.length, termsOf(region)).length, 1);
   const wider = encodeNaively([zeroRun(BATCH_PAGES_MAX), zeroRun(1)]);
-  t.throws(() => decodeTable(wider, wider.length, region), malformed, 'pages');
-  t.throws(() => decodeTable(wide, wide.length, [BATCH_PAGES_MAX - 1]), malformed, 'out of range');
-  t.throws(() => decodeTable(wide, wide.length, []), malformed, 'no such region');
-  t.throws(() => decodeTable(wide, wide.length + 1, region), malformed, 'more data than runs');
-  t.throws(() => new Placer([sinkOf(new Uint8Array(PAGE_BYTES))]).begin(3, false), malformed);
+  t.throws(() => decodeTable(wider, wider.length, termsOf(region)), malformed, 'pages');
+  t.throws(
+    () => decodeTable(wide, wide.length, termsOf([BATCH_PAGES_MAX - 1])),
+    malformed,
+    'out of range',
+  );
+  t.throws(() => decodeTable(wide, wide.length, termsOf([])), malformed, 'no such region');
+  t.throws(
+    () => decodeTable(wide, wide.length + 1, termsOf(region)),
+    malformed,
+    'more data than runs',
+  );
+  t.throws(() => new Placer([sinkOf(new Uint8Array(PAGE_BYTES))], ALL).begin(3, false), malformed);
 });
 
 const batches = (bytes: Uint8Array) =>
   [
-    ...new Batcher(0, sourceOf(bytes)).batchesOf([{ first: 0, count: bytes.length / PAGE_BYTES }]),
+    ...new Batcher(0, sourceOf(bytes), ALL).batchesOf([
+      { first: 0, count: bytes.length / PAGE_BYTES },
+    ]),
   ].map(({ pages, zeroPages }) => [pages, zeroPages]);
 
 void test('a batch holds at most its bound of data, of runs and of pages', async (t) => {

@@ -1,6 +1,7 @@
 /** The result of a migration, for people; and its exit status. */
 import type { AttestationReport, MigrationResult, Outcome } from '../../migration/report.ts';
 import { CODES, EXIT, type Code } from '../../protocol/codes.ts';
+import { ENCODING_NAMES } from '../../protocol/options.ts';
 import type { StopReason } from '../../protocol/source/convergence.ts';
 import { formatDuration, formatRate, formatSize } from '../quantities.ts';
 
@@ -28,6 +29,7 @@ function success(result: MigrationResult): readonly string[] {
     `  downtime ${result.downtimeMs === null ? 'unknown' : formatDuration(result.downtimeMs)}${STOPPED[result.stoppedBy ?? 'downtime-limit']}`,
     ...converged(result),
     `  ${result.rounds.length} rounds, ${result.pagesSent} pages (${result.zeroPages} zero), ${formatSize(result.bytesSent)} sent at ${formatRate(result.throughputBps)}`,
+    ...encoded(result),
     ...(result.resumes === 0
       ? []
       : [`  the connection broke and was made again ${times(result.resumes)}`]),
@@ -39,6 +41,14 @@ function success(result: MigrationResult): readonly string[] {
       : '  no vTPM',
     ...(result.verified ? ['  every page verified on both sides'] : []),
   ];
+}
+
+/** By what its pages went. */
+function encoded({ encodings }: MigrationResult): readonly string[] {
+  const each = ENCODING_NAMES.filter((name) => encodings[name].pages > 0).map(
+    (name) => `${name} ${encodings[name].pages} in ${formatSize(encodings[name].bytes)}`,
+  );
+  return each.length === 0 ? [] : [`  pages by encoding: ${each.join(', ')}`];
 }
 
 /** Where the downtime limit did not hold. */

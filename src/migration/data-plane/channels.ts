@@ -1,11 +1,17 @@
 /** What the sender's and the receiver's handles share: several channels that act as one. */
 import { MEMORY_DIGEST_MS_MAX } from '../../base/limits.ts';
 import { combineTags } from '../../crypto/transcript.ts';
+import type { EncodingCounts } from '../../pages/encodings/counts.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { ChannelThread } from './channel-thread.ts';
-import type { ExchangeMapping } from './exchange-mapping.ts';
 import { combineShares } from './memory-digest.ts';
-import type { ChannelRound, Extent, Report, ReportOf } from './messages.ts';
+import {
+  sumExtents,
+  type ChannelRound,
+  type Extent,
+  type Report,
+  type ReportOf,
+} from './messages.ts';
 
 /** One round over all channels. `tag`: SHA-384 over the channels' tags. */
 export interface Round {
@@ -13,6 +19,7 @@ export interface Round {
   readonly pages: number;
   readonly zeroPages: number;
   readonly bytes: number;
+  readonly counts: EncodingCounts;
   readonly tag: Buffer;
 }
 
@@ -20,13 +27,13 @@ export class Channels {
   /** Resolves with the first failure of any channel; never rejects. */
   readonly failed: Promise<MigError>;
   readonly #threads: readonly ChannelThread[];
-  readonly #mapping: ExchangeMapping;
+  readonly #held: Disposable;
   #closed: Promise<readonly (Extent | null)[]> | undefined;
 
-  /** Takes over the threads and the mapping that they view. */
-  constructor(threads: readonly ChannelThread[], mapping: ExchangeMapping) {
+  /** Takes over the threads, and what they need for as long as they run. */
+  constructor(threads: readonly ChannelThread[], held: Disposable) {
     this.#threads = threads;
-    this.#mapping = mapping;
+    this.#held = held;
     this.failed = Promise.race(threads.map((thread) => thread.failed));
   }
 
@@ -72,7 +79,7 @@ export class Channels {
     return combineShares(shares.map(({ blocks }) => blocks));
   }
 
-  /** Ends every thread within a bound, then unmaps. Idempotent. */
+  /** Ends every thread within a bound, then what they needed. Idempotent. */
   async close(): Promise<void> {
     await this.#end();
   }
@@ -91,7 +98,7 @@ export class Channels {
 
   async #end(reckon?: number): Promise<readonly (Extent | null)[]> {
     this.#closed ??= Promise.all(this.#threads.map((thread) => thread.close(reckon))).finally(() =>
-      this.#mapping[Symbol.dispose](),
+      this.#held[Symbol.dispose](),
     );
     return await this.#closed;
   }
@@ -106,13 +113,9 @@ export class Channels {
 }
 
 function sumRounds(rounds: readonly ChannelRound[]): Round {
-  const sum = (of: (round: ChannelRound) => number): number =>
-    rounds.reduce((total, round) => total + of(round), 0);
   return {
     n: rounds[0]?.n ?? 0,
-    pages: sum((round) => round.pages),
-    zeroPages: sum((round) => round.zeroPages),
-    bytes: sum((round) => round.bytes),
+    ...sumExtents(rounds),
     tag: combineTags(
       'round',
       rounds.map((round) => round.tag),

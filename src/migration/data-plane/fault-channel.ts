@@ -87,13 +87,14 @@ type Common = SenderOptions | ReceiverOptions;
 
 /** What both sides say to their thread; `channel`: behind those of the pages. */
 function setupOf(options: Common, channel: number, mapping: ExchangeMapping) {
-  const { migrationId, identity, suite, form, engine, secret, memory, peer } = options;
+  const { migrationId, identity, suite, form, encodings, engine, secret, memory, peer } = options;
   const setup: ChannelSetup = {
     migrationId,
     channel,
     channels: channel + 1,
     suite,
     form,
+    encodings,
     engine,
     identity: pemOf(identity),
     expected: { name: peer.name, fingerprint256: peer.fingerprint256 },

@@ -93,6 +93,7 @@ async function answer(
     sealer,
     writer: new BlockingWriter(link, silenceMs, clock),
     late: new LatePages(ram, absence, () => report({ kind: 'whole' })),
+    encodings: setup.encodings,
     absent: absence.absent,
     clock,
   });

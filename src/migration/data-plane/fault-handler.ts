@@ -13,6 +13,7 @@ import type { SharedBitmap } from '../../pages/shared-bitmap.ts';
 import { encodeDemand } from '../../protocol/demand.ts';
 import { MigError } from '../../protocol/error.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
+import type { EncodingName } from '../../protocol/options.ts';
 import type { RecordHeader } from '../../protocol/record.ts';
 import { Latencies } from './latencies.ts';
 import type { RecordSink } from './record-reader.ts';
@@ -26,6 +27,8 @@ export interface FaultHandlerOptions {
   readonly sealer: Sealer;
   readonly writer: RecordSending;
   readonly late: LatePages;
+  /** Those that were agreed on. */
+  readonly encodings: readonly EncodingName[];
   readonly absent: SharedBitmap;
   readonly clock: Pick<Clock, 'now'>;
 }
@@ -44,7 +47,7 @@ export class FaultHandler implements RecordSink {
 
   constructor(options: FaultHandlerOptions) {
     this.#options = options;
-    this.#placer = new Placer([options.late]);
+    this.#placer = new Placer([options.late], new Set(options.encodings));
   }
 
   get counts(): FaultCounts {

@@ -46,6 +46,7 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
   const sealer = new Sealer({ ...common, keys });
   const opener = new Opener({ ...common, keys: demandKeys });
   progress.wipe.push(sealer, opener);
+  const { encodings } = setup;
   const order = viewPushOrder(setup.exchange);
   const absent = setup.hearsAbsent
     ? {
@@ -59,7 +60,7 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
     progress.wipe.push(link);
     const clock = threadClock;
     const writer = new BlockingWriter(link, silenceMs, clock);
-    const server = new FaultServer({ sealer, writer, ram, order, absent });
+    const server = new FaultServer({ sealer, writer, encodings, ram, order, absent });
     progress.server = server;
     report({ kind: 'joined', fd: link.fd });
     const reader = new BlockingReader({ link, opener, sink: server, silenceMs, clock, heard });
@@ -70,7 +71,7 @@ async function serve(setup: FaultServerSetup, progress: Progress): Promise<void>
   }
   const { socket } = carrier;
   const writer = new RecordWriter(socket, silenceMs, reportFailure, (bytes) => push(bytes));
-  const server = new FaultServer({ sealer, writer, ram, order, absent });
+  const server = new FaultServer({ sealer, writer, encodings, ram, order, absent });
   progress.server = server;
   const reader = new RecordReader(opener, server);
   const push = (bytes: Uint8Array): void => {

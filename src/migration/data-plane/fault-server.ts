@@ -4,10 +4,12 @@
  * way: whoever asks waits.
  */
 import type { Sealer } from '../../crypto/sealer.ts';
-import { Batcher, type PageSource } from '../../pages/batcher.ts';
+import { countRuns, NO_COUNTS } from '../../pages/encodings/counts.ts';
+import { Batcher, piecesOf, type PageSource } from '../../pages/batcher.ts';
 import type { PushOrder } from '../../pages/push-order.ts';
 import { decodeDemand, isDemandLength } from '../../protocol/demand.ts';
 import { MigError } from '../../protocol/error.ts';
+import type { EncodingName } from '../../protocol/options.ts';
 import type { RecordHeader } from '../../protocol/record.ts';
 import type { Extent } from './messages.ts';
 import type { RecordSink } from './record-reader.ts';
@@ -19,6 +21,8 @@ const REGION = 0;
 export interface FaultServerOptions {
   readonly sealer: Sealer;
   readonly writer: RecordSending;
+  /** Those that were agreed on. */
+  readonly encodings: readonly EncodingName[];
   readonly ram: PageSource & { readonly pageCount: number };
   readonly order: PushOrder;
   /** Takes the bitmap of what the destination lacks, which it says first; undefined: that is known. */
@@ -36,15 +40,21 @@ export class FaultServer implements RecordSink {
   #pages = 0;
   #zeroPages = 0;
   #bytes = 0;
+  #counts = NO_COUNTS;
 
   constructor(options: FaultServerOptions) {
     this.#options = options;
-    this.#batcher = new Batcher(REGION, options.ram);
+    this.#batcher = new Batcher(REGION, options.ram, new Set(options.encodings));
   }
 
   /** What it has sent so far. */
   get extent(): Extent {
-    return { pages: this.#pages, zeroPages: this.#zeroPages, bytes: this.#bytes };
+    return {
+      pages: this.#pages,
+      zeroPages: this.#zeroPages,
+      bytes: this.#bytes,
+      counts: this.#counts,
+    };
   }
 
   /** Resolves when every demand so far is answered; rejects as its writer and its sealer. */
@@ -89,7 +99,8 @@ export class FaultServer implements RecordSink {
     const { order, sealer, writer } = this.#options;
     for (const page of pages) {
       for (const batch of this.#batcher.batchesOf(order.answer(page))) {
-        const record = sealer.seal('pages', batch.pieces);
+        const record = sealer.seal('pages', piecesOf(batch));
+        this.#counts = countRuns(this.#counts, batch.runs);
         this.#pages += batch.pages;
         this.#zeroPages += batch.zeroPages;
         this.#bytes += record.reduce((sum, piece) => sum + piece.length, 0);

@@ -5,7 +5,8 @@
 import type { ReleasedKeys } from '../../crypto/key-schedule.ts';
 import type { Code } from '../../protocol/codes.ts';
 import type { FaultCounts } from '../../protocol/messages.ts';
-import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import { NO_COUNTS, sumCounts, type EncodingCounts } from '../../pages/encodings/counts.ts';
+import type { ChannelForm, EncodingName, SuiteName } from '../../protocol/options.ts';
 import type { Engine, ExpectedPeer } from '../../transport/connection.ts';
 import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
@@ -39,6 +40,8 @@ export interface ChannelSetup {
   readonly channels: number;
   readonly suite: SuiteName;
   readonly form: ChannelForm;
+  /** Of pages: those that were agreed on. */
+  readonly encodings: readonly EncodingName[];
   readonly engine: Engine;
   readonly identity: TlsIdentity;
   readonly expected: ExpectedPeer;
@@ -66,6 +69,8 @@ export interface SenderSetup extends PageChannelSetup {
   readonly role: 'sender';
   readonly host: string;
   readonly port: number;
+  /** For pages as they were sent last. */
+  readonly versionBytesMax: number;
 }
 
 export interface ReceiverSetup extends PageChannelSetup {
@@ -130,9 +135,17 @@ export interface Extent {
   readonly zeroPages: number;
   /** Bytes of the records, headers and tags included. */
   readonly bytes: number;
+  readonly counts: EncodingCounts;
 }
 
-export const NO_EXTENT: Extent = { pages: 0, zeroPages: 0, bytes: 0 };
+export const NO_EXTENT: Extent = { pages: 0, zeroPages: 0, bytes: 0, counts: NO_COUNTS };
+
+export const sumExtents = (extents: readonly Extent[]): Extent => ({
+  pages: extents.reduce((sum, { pages }) => sum + pages, 0),
+  zeroPages: extents.reduce((sum, { zeroPages }) => sum + zeroPages, 0),
+  bytes: extents.reduce((sum, { bytes }) => sum + bytes, 0),
+  counts: extents.reduce((sum, { counts }) => sumCounts(sum, counts), NO_COUNTS),
+});
 
 /** What one channel moved in one round. `tag`: 32 bytes, of its transcript. */
 export interface ChannelRound extends Extent {

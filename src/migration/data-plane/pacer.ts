@@ -3,6 +3,8 @@ import type { Clock } from '../../base/ports.ts';
 
 /** Unused allowance is kept for this long: enough to make up for late timers, no more. */
 const BURST_MS = 20;
+/** Times as much is much more. */
+const LIFTED = 2;
 
 export class Pacer {
   readonly #clock: Clock;
@@ -16,12 +18,17 @@ export class Pacer {
     this.#filledAt = clock.now();
   }
 
-  /** Sets or lifts the limit; whoever waits is woken to see it. A debt stays: it may be set often. */
-  setLimit(bytesPerSecond: number | undefined): void {
+  /**
+   * Sets or lifts the limit; whoever waits is woken to see it. A debt stays: it may be set often. It says
+   * whether much more may be sent now.
+   */
+  setLimit(bytesPerSecond: number | undefined): 'lifted' | 'set' {
     this.#fill();
+    const before = this.#bytesPerMs ?? Number.POSITIVE_INFINITY;
     this.#allowance = Math.min(this.#allowance, 0);
     this.#bytesPerMs = bytesPerSecond === undefined ? undefined : bytesPerSecond / 1000;
     this.#wake?.();
+    return (this.#bytesPerMs ?? Number.POSITIVE_INFINITY) > LIFTED * before ? 'lifted' : 'set';
   }
 
   /** Resolves when `bytes` more may be sent. */

@@ -54,6 +54,7 @@ async function receive(
   const { state } = viewExchange(setup.exchange);
   const receiving = new Receiving({
     channel,
+    encodings: setup.encodings,
     opener,
     region: ram,
     late: setup.postCopy ? lateIn(setup, ram) : undefined,

@@ -7,7 +7,7 @@ import { CHANNEL_SILENCE_MS_MAX, WORKER_START_MS_MAX } from '../../base/limits.t
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import { MigError } from '../../protocol/error.ts';
-import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import type { ChannelForm, EncodingName, SuiteName } from '../../protocol/options.ts';
 import type { Engine } from '../../transport/connection.ts';
 import type { PortRange } from '../../transport/port-range.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
@@ -28,6 +28,7 @@ export interface ReceiverOptions {
   readonly identity: TlsIdentity;
   readonly suite: SuiteName;
   readonly form: ChannelForm;
+  readonly encodings: readonly EncodingName[];
   readonly engine: Engine;
   readonly channels: number;
   /** Read while opening only; stays the caller's to wipe. */
@@ -111,6 +112,7 @@ export async function openReceiver(options: ReceiverOptions): Promise<DataReceiv
       channels: options.channels,
       suite,
       form: options.form,
+      encodings: options.encodings,
       engine: options.engine,
       identity: pemOf(identity),
       expected: { name: peer.name, fingerprint256: peer.fingerprint256 },

@@ -8,8 +8,10 @@
  */
 import { assert } from '../../base/assert.ts';
 import type { Opener } from '../../crypto/opener.ts';
+import { sumCounts, type EncodingCounts } from '../../pages/encodings/counts.ts';
 import { Placer, type RegionSink } from '../../pages/placer.ts';
 import { MigError } from '../../protocol/error.ts';
+import type { EncodingName } from '../../protocol/options.ts';
 import type { RecordHeader, RecordKind } from '../../protocol/record.ts';
 import { decodeRoundEnd, ROUND_END_BYTES } from '../../protocol/round-end.ts';
 import { NO_EXTENT, type Extent, type Report } from './messages.ts';
@@ -18,6 +20,8 @@ import { STATE_CHANNEL } from './sending.ts';
 
 export interface ReceivingOptions {
   readonly channel: number;
+  /** Those that were agreed on. */
+  readonly encodings: readonly EncodingName[];
   readonly opener: Opener;
   readonly region: RegionSink;
   /**
@@ -46,6 +50,7 @@ interface InRound {
   pages: number;
   zeroPages: number;
   bytes: number;
+  counts: EncodingCounts;
   /** All of the round before. */
   readonly before: Extent;
 }
@@ -75,8 +80,9 @@ export class Receiving implements RecordSink {
     this.#options = options;
     this.#stage =
       options.late?.isAll === true ? { kind: 'ended' } : begun(options.firstRound, NO_EXTENT);
-    this.#placer = new Placer([options.region]);
-    this.#latePlacer = options.late && new Placer([options.late.region]);
+    const encodings = new Set(options.encodings);
+    this.#placer = new Placer([options.region], encodings);
+    this.#latePlacer = options.late && new Placer([options.late.region], encodings);
   }
 
   /** Whether the peer has said that nothing more comes that the guest needs to run. */
@@ -98,8 +104,8 @@ export class Receiving implements RecordSink {
   /** What of a round was accepted on this channel; null when it is past that. */
   acceptedOf(round: number): Extent | null {
     if (this.#stage.kind !== 'round') return null;
-    const { n, pages, zeroPages, bytes, before } = this.#stage;
-    if (n === round) return { pages, zeroPages, bytes };
+    const { n, pages, zeroPages, bytes, counts, before } = this.#stage;
+    if (n === round) return { pages, zeroPages, bytes, counts };
     // This channel has ended the round; another one may not have.
     return n === round + 1 ? before : null;
   }
@@ -158,7 +164,8 @@ export class Receiving implements RecordSink {
     assert(stage.kind === 'round', 'pages outside a round');
     this.#placer.begin(length, stage.n === 0);
     for (const piece of this.#plaintext) this.#placer.push(piece);
-    const { pages, zeroPages } = this.#placer.end();
+    const { pages, zeroPages, counts } = this.#placer.end();
+    stage.counts = sumCounts(stage.counts, counts);
     stage.pages += pages;
     stage.zeroPages += zeroPages;
     this.#plaintext = [];
@@ -203,15 +210,15 @@ export class Receiving implements RecordSink {
   #endRound(): void {
     const stage = this.#stage;
     assert(stage.kind === 'round', 'an end of round outside a round');
-    const { n, pages, zeroPages, bytes } = stage;
+    const { n, pages, zeroPages, bytes, counts } = stage;
     const end = decodeRoundEnd(Buffer.concat(this.#plaintext));
     if (end.round !== n) throw new MigError('RECORD_ORDER', `end of round ${end.round} in ${n}`);
     if (end.pages !== pages || end.zeroPages !== zeroPages) {
       throw new MigError('RECORD_ORDER', `${pages} pages in a round of ${end.pages}`);
     }
     const tag = this.#options.opener.endRound();
-    this.#options.report({ kind: 'round', round: { n, pages, zeroPages, bytes, tag } });
-    this.#stage = begun(n + 1, { pages, zeroPages, bytes });
+    this.#options.report({ kind: 'round', round: { n, pages, zeroPages, bytes, counts, tag } });
+    this.#stage = begun(n + 1, { pages, zeroPages, bytes, counts });
   }
 
   /**

@@ -7,6 +7,7 @@ import { SUITES } from '../../crypto/suites.ts';
 import { nativeCiphers } from '../../native/record-cipher.ts';
 import { MigError } from '../../protocol/error.ts';
 import { connectDataChannel } from '../../transport/data-channel.ts';
+import { EncodingChoice } from '../../pages/encoding-choice.ts';
 import type { Share } from '../../pages/share.ts';
 import { BlockingWriter } from './blocking-writer.ts';
 import { viewExchange, viewPushOrder, type Exchange } from './exchange-mapping.ts';
@@ -35,7 +36,7 @@ interface Progress {
 }
 
 async function join(setup: SenderSetup, held: Held, progress: Progress): Promise<Sending> {
-  const { migrationId, channel, silenceMs } = setup;
+  const { migrationId, channel, silenceMs, encodings, versionBytesMax } = setup;
   const { keys } = held;
   const carrier = await connectDataChannel({
     ...setup,
@@ -55,7 +56,16 @@ async function join(setup: SenderSetup, held: Held, progress: Progress): Promise
   const writer = isNative
     ? new BlockingWriter(carrier.link, silenceMs, threadClock)
     : new RecordWriter(carrier.socket, silenceMs, reportFailure);
-  const sending = new Sending({ sealer, writer, report, clock: threadClock, ...held });
+  const sending = new Sending({
+    sealer,
+    writer,
+    report,
+    clock: threadClock,
+    encodings,
+    choice: new EncodingChoice(),
+    versionBytesMax,
+    ...held,
+  });
   progress.sending = sending;
   report({ kind: 'joined', fd: isNative ? carrier.link.fd : null });
   return sending;
@@ -77,7 +87,8 @@ export function runSender(setup: SenderSetup): Duty {
     obey: async (command) => {
       switch (command.kind) {
         case 'limit':
-          pacer.setLimit(command.bytesPerSecond);
+          // A little more each time is noticed by itself.
+          if (pacer.setLimit(command.bytesPerSecond) === 'lifted') progress.sending?.limitLifted();
           return;
         case 'sendRound': {
           const sending = await joined;

@@ -6,7 +6,8 @@ import { CHANNEL_SILENCE_MS_MAX, JOIN_MS_MAX, WORKER_START_MS_MAX } from '../../
 import type { Clock } from '../../base/ports.ts';
 import type { SessionSecret } from '../../crypto/key-schedule.ts';
 import type { MigError } from '../../protocol/error.ts';
-import type { ChannelForm, SuiteName } from '../../protocol/options.ts';
+import type { EncodingCounts } from '../../pages/encodings/counts.ts';
+import type { ChannelForm, EncodingName, SuiteName } from '../../protocol/options.ts';
 import type { Engine } from '../../transport/connection.ts';
 import type { TlsIdentity } from '../../transport/tls.ts';
 import { ChannelThread } from './channel-thread.ts';
@@ -14,7 +15,14 @@ import { Channels, type Round } from './channels.ts';
 import { ExchangeMapping } from './exchange-mapping.ts';
 import type { Threads } from './threads.ts';
 import { PUSHED } from './sending.ts';
-import type { Extent, MemoryPlace, Origin, RoundPages, SenderSetup } from './messages.ts';
+import {
+  sumExtents,
+  type Extent,
+  type MemoryPlace,
+  type Origin,
+  type RoundPages,
+  type SenderSetup,
+} from './messages.ts';
 
 /** How far the current round is, over all channels. */
 export interface Progress {
@@ -36,6 +44,7 @@ export interface SenderOptions {
   readonly identity: TlsIdentity;
   readonly suite: SuiteName;
   readonly form: ChannelForm;
+  readonly encodings: readonly EncodingName[];
   readonly engine: Engine;
   /** Read while opening only; stays the caller's to wipe. */
   readonly secret: SessionSecret;
@@ -56,6 +65,7 @@ export interface RoundSent {
   readonly pages: number;
   readonly zeroPages: number;
   readonly bytesSent: number;
+  readonly counts: EncodingCounts;
   readonly tag: Buffer;
 }
 
@@ -144,7 +154,9 @@ export class DataSender {
 export async function openSender(options: SenderOptions): Promise<DataSender> {
   const { migrationId, peer, identity, suite, secret, clock, onProgress } = options;
   const { host, ports, name, fingerprint256 } = peer;
-  const mapping = new ExchangeMapping(options.memory);
+  const held = new DisposableStack();
+  const mapping = held.use(new ExchangeMapping(options.memory));
+  const room = held.use(options.threads.versions.take());
   const progress: Progress[] = ports.map(() => NOTHING);
   const threads = ports.map((port, channel) => {
     const setup: SenderSetup = {
@@ -154,6 +166,8 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       channels: ports.length,
       suite,
       form: options.form,
+      encodings: options.encodings,
+      versionBytesMax: room.bytes / ports.length,
       engine: options.engine,
       identity: pemOf(identity),
       expected: { name, fingerprint256 },
@@ -171,7 +185,7 @@ export async function openSender(options: SenderOptions): Promise<DataSender> {
       onProgress?.(sumProgress(progress));
     });
   });
-  const channels = new Channels(threads, mapping);
+  const channels = new Channels(threads, held);
   try {
     await channels.next('joined', WORKER_START_MS_MAX + JOIN_MS_MAX);
     return new DataSender(channels, progress);
@@ -189,21 +203,16 @@ export const pemOf = ({ certPem, keyPem, caPem, crlPem }: TlsIdentity): TlsIdent
   crlPem,
 });
 
-const asSent = ({ n, pages, zeroPages, bytes, tag }: Round): RoundSent => ({
+const asSent = ({ n, pages, zeroPages, bytes, counts, tag }: Round): RoundSent => ({
   n,
   pages,
   zeroPages,
   bytesSent: bytes,
+  counts,
   tag,
 });
 
 const sumProgress = (channels: readonly Progress[]): Progress => ({
   pages: channels.reduce((sum, { pages }) => sum + pages, 0),
   bytesSent: channels.reduce((sum, { bytesSent }) => sum + bytesSent, 0),
-});
-
-const sumExtents = (extents: readonly Extent[]): Extent => ({
-  pages: extents.reduce((sum, { pages }) => sum + pages, 0),
-  zeroPages: extents.reduce((sum, { zeroPages }) => sum + zeroPages, 0),
-  bytes: extents.reduce((sum, { bytes }) => sum + bytes, 0),
 });

@@ -5,10 +5,15 @@
 import type { Clock } from '../../base/ports.ts';
 import type { Sealer } from '../../crypto/sealer.ts';
 import { BATCH_DATA_BYTES_MAX } from '../../base/limits.ts';
-import { Batcher, type PageSource } from '../../pages/batcher.ts';
+import { PAGE_BYTES } from '../../base/units.ts';
+import { Batcher, piecesOf, type Batch, type PageSource } from '../../pages/batcher.ts';
 import type { PageRange } from '../../pages/bitmap.ts';
+import type { EncodingChoice, Way } from '../../pages/encoding-choice.ts';
+import { countRuns } from '../../pages/encodings/counts.ts';
+import { LATE, Packer } from '../../pages/packer.ts';
 import type { PushOrder } from '../../pages/push-order.ts';
 import { dirtyRangesOf, rangesOf, type Share } from '../../pages/share.ts';
+import type { EncodingName } from '../../protocol/options.ts';
 import type { RecordKind } from '../../protocol/record.ts';
 import { encodeRoundEnd } from '../../protocol/round-end.ts';
 import type { Exchange } from './exchange-mapping.ts';
@@ -42,6 +47,11 @@ export interface SendingOptions {
   readonly ram: PageSource;
   readonly exchange: Exchange;
   readonly share: Share;
+  /** Those that were agreed on. */
+  readonly encodings: readonly EncodingName[];
+  readonly choice: Pick<EncodingChoice, 'next' | 'sent' | 'forget'>;
+  /** For pages as they were sent last. */
+  readonly versionBytesMax: number;
   readonly report: (report: Report) => void;
 }
 
@@ -49,17 +59,21 @@ export class Sending {
   readonly #options: SendingOptions;
   readonly #batcher: Batcher;
   /** Of the round under way, or of the last one. */
-  #round = { n: 0, pages: 0, zeroPages: 0, bytes: 0 };
+  #round = { n: 0, ...NO_EXTENT };
+  readonly #packer: Packer;
 
   constructor(options: SendingOptions) {
     this.#options = options;
-    this.#batcher = new Batcher(REGION, options.ram);
+    const encodings = new Set(options.encodings);
+    this.#batcher = new Batcher(REGION, options.ram, encodings);
+    this.#packer = new Packer(encodings, options.versionBytesMax);
   }
 
   /** Sends a round and its end. Rejects with what the writer and the sealer throw. */
   async round(n: number, what: RoundPages): Promise<ChannelRound> {
     const round = { n, ...NO_EXTENT };
     this.#round = round;
+    this.#packer.beginRound(n);
     await this.#sendPages(this.#rangesOf(what));
     const { pages, zeroPages } = round;
     await this.#send('roundEnd', [encodeRoundEnd({ round: n, pages, zeroPages })]);
@@ -69,6 +83,7 @@ export class Sending {
   /** After `final`: what is open, until nothing is. */
   async push(order: PushOrder): Promise<void> {
     this.#round = { n: PUSHED, ...NO_EXTENT };
+    this.#packer.beginRound(LATE);
     await this.#sendPages(order.runs());
   }
 
@@ -85,15 +100,41 @@ export class Sending {
     const round = this.#round;
     let toldAt = Number.NEGATIVE_INFINITY;
     for (const batch of this.#batcher.batchesOf(ranges)) {
-      // Before it leaves: what the peer may have is never less than what counts as sent.
-      round.pages += batch.pages;
-      round.zeroPages += batch.zeroPages;
-      await this.#send('pages', batch.pieces);
+      await this.#sendBatch(batch);
       const now = clock.now();
       if (now - toldAt < PROGRESS_MS) continue;
       toldAt = now;
       report({ kind: 'progress', pages: round.pages, bytes: round.bytes });
     }
+  }
+
+  async #sendBatch(batch: Batch): Promise<void> {
+    const { clock, choice } = this.#options;
+    const round = this.#round;
+    const [beganAt, before] = [clock.now(), round.bytes];
+    const way: Way = this.#packer.canPack ? choice.next(beganAt) : 'plain';
+    const encoded = way === 'packed' ? this.#packer.pack(batch) : this.#packer.plain(batch);
+    const packingMs = clock.now() - beganAt;
+    // Before it leaves: what the peer may have is never less than what counts as sent.
+    round.pages += batch.pages;
+    round.zeroPages += batch.zeroPages;
+    round.counts = countRuns(round.counts, encoded.runs);
+    await this.#send('pages', piecesOf(encoded));
+    const pages = batch.pages - batch.zeroPages;
+    const sentAt = clock.now();
+    choice.sent(sentAt, {
+      way,
+      pages,
+      bytes: round.bytes - before,
+      plainBytes: pages * PAGE_BYTES,
+      packingMs,
+      totalMs: sentAt - beganAt,
+    });
+  }
+
+  /** The link may carry much more from now on. */
+  limitLifted(): void {
+    this.#options.choice.forget();
   }
 
   /** What of a round has left, or was about to, on this channel. */

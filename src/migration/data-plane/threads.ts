@@ -3,11 +3,14 @@
  * takes to move. A thread serves one channel and ends with it; none is used twice.
  */
 import { Worker } from 'node:worker_threads';
+import { VersionRoom } from './version-room.ts';
 
 /** After a channel's end: the handover and the cleaning up after it. */
 const REFILL_DELAY_MS = 250;
 
 export class Threads {
+  /** What the channels of all migrations keep of what they sent. */
+  readonly versions = new VersionRoom();
   readonly #spareCount: number;
   readonly #spares: Worker[] = [];
   #timer: NodeJS.Timeout | undefined;

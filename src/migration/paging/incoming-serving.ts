@@ -4,7 +4,6 @@
  */
 import { verify } from 'node:crypto';
 import { GUEST_WORK_MS_MAX, REPLY_MS_MAX } from '../../base/limits.ts';
-import { ENCODINGS } from '../../pages/batch.ts';
 import { MigError } from '../../protocol/error.ts';
 import { startDestination, stepDestination } from '../../protocol/destination/machine.ts';
 import type { Effect, Event, State } from '../../protocol/destination/state.ts';
@@ -37,7 +36,7 @@ export class IncomingServing {
       from: conversation.peer.name,
       suites,
       forms,
-      encodings: ENCODINGS,
+      encodings: ports.encodings,
       channelsMax,
       formats: appraiser.allowed,
       postCopies,

@@ -10,7 +10,6 @@ import {
 } from '../../base/limits.ts';
 import { verify } from 'node:crypto';
 import type { GuestMemory } from '../../guest/driver.ts';
-import { ENCODINGS } from '../../pages/batch.ts';
 import { MigError } from '../../protocol/error.ts';
 import { migrateOptionsSchema } from '../../protocol/options.ts';
 import { startSource, stepSource } from '../../protocol/source/machine.ts';
@@ -86,7 +85,7 @@ class OutgoingServing {
       options,
       suites: suite === undefined ? ports.suites : [suite],
       forms: form === undefined ? ports.forms : [form],
-      encodings: ENCODINGS,
+      encodings: ports.encodings,
       formats: appraiser.allowed,
       nonce: ports.random.bytes(32),
       policyDigest: appraiser.policyDigest,

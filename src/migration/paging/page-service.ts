@@ -8,7 +8,7 @@ import { MigError } from '../../protocol/error.ts';
 import type { BackOff } from '../back-off.ts';
 import { openAbsent } from '../data-plane/exchange-mapping.ts';
 import type { FaultServerChannel } from '../data-plane/fault-channel.ts';
-import { NO_EXTENT, type Extent } from '../data-plane/messages.ts';
+import { NO_EXTENT, sumExtents, type Extent } from '../data-plane/messages.ts';
 import type { DataSender } from '../data-plane/sender.ts';
 
 /** Of one session. */
@@ -79,8 +79,8 @@ export class PageService {
     const failure = await Promise.race([sender.failed, faults.failed, this.#over.promise]);
     const [pushed, demanded] = await Promise.all([sender.closePushed(), faults.close()]);
     this.#served = {
-      pushed: sum(this.#served.pushed, pushed),
-      demanded: sum(this.#served.demanded, demanded),
+      pushed: sumExtents([this.#served.pushed, pushed]),
+      demanded: sumExtents([this.#served.demanded, demanded]),
       resumes: this.#served.resumes + (failure === undefined ? 0 : 1),
     };
     if (failure !== undefined) this.#parts.failed(failure);
@@ -109,9 +109,3 @@ export class PageService {
     }
   }
 }
-
-const sum = (a: Extent, b: Extent): Extent => ({
-  pages: a.pages + b.pages,
-  zeroPages: a.zeroPages + b.zeroPages,
-  bytes: a.bytes + b.bytes,
-});

@@ -1,4 +1,5 @@
 /** What is told of a migration that ended while it waited for its turn: nothing was sent, nobody was asked. */
+import { NO_COUNTS } from '../../pages/encodings/counts.ts';
 import type { Code } from '../../protocol/codes.ts';
 import type { MigrateOptions } from '../../protocol/options.ts';
 import { outcomeOf } from '../../protocol/session.ts';
@@ -44,6 +45,7 @@ export const unbegun = (
   pagesSent: 0,
   zeroPages: 0,
   bytesSent: 0,
+  encodings: NO_COUNTS,
   throughputBps: 0,
   attestation: { source: UNATTESTED, destination: UNATTESTED },
   vtpm: { moved: false, deletedAtSource: false, deletionCertificate: null },

@@ -26,7 +26,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
         if (plan.purpose === 'serve' && !postCopy) {
           return abort(before, 'POSTCOPY_UNSUPPORTED', plan.host);
         }
-        const agreed = { suite, form, channels, resumes, postCopy };
+        const agreed = { suite, form, encodings, channels, resumes, postCopy };
         return {
           state: { kind: 'AwaitingAttRequest', plan, migrationId, agreed },
           effects: [
@@ -38,7 +38,7 @@ export const session: DestinationRules<'AwaitingHello'> = {
                 version: PROTOCOL_VERSION,
                 suite,
                 form,
-                encodings,
+                encodings: [...encodings],
                 channels,
                 features: [...(resumes ? [RESUME] : []), ...(postCopy ? [POST_COPY] : [])],
               },

@@ -14,7 +14,7 @@
 import type { Code } from '../codes.ts';
 import type { Rules } from '../machine.ts';
 import type { Evidence, Message, MessageOf, MessageType, SignedFinal } from '../messages.ts';
-import type { ChannelForm, SuiteName } from '../options.ts';
+import type { ChannelForm, EncodingName, SuiteName } from '../options.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
 import type { Subject } from '../statement.ts';
@@ -28,7 +28,7 @@ export interface Plan {
   readonly from: string;
   readonly suites: readonly SuiteName[];
   readonly forms: readonly ChannelForm[];
-  readonly encodings: readonly string[];
+  readonly encodings: readonly EncodingName[];
   readonly channelsMax: number;
   readonly formats: readonly string[];
   /** Whether a guest can run here while its memory comes. */

@@ -15,19 +15,20 @@ import { endsIn, HOPELESS, type RoundFacts } from './stall.ts';
 const TELLING_BYTES = MiB;
 
 /**
- * The bandwidth to predict with, in bytes a second, after a round of `bytesSent` in `roundMs`. A round
- * that a deadline slowed down (`isPaced`) shows what was asked for: at least so much there is.
+ * The bandwidth to predict with, in bytes a second, after a round that brought pages of `pageBytes` in
+ * `roundMs`: of the pages themselves, whatever they took on the way; those of zeros take next to nothing
+ * and are left out. A round that a deadline slowed down (`isPaced`) shows what was asked for: at least so much there is.
  */
 export function bandwidthAfter(
   previousBps: number,
   {
-    bytesSent,
+    pageBytes,
     roundMs,
     isPaced,
-  }: Readonly<{ bytesSent: number; roundMs: number; isPaced: boolean }>,
+  }: Readonly<{ pageBytes: number; roundMs: number; isPaced: boolean }>,
 ): number {
-  const measured = (bytesSent / Math.max(roundMs, 0.001)) * 1000;
-  const tells = bytesSent >= TELLING_BYTES && !isPaced;
+  const measured = (pageBytes / Math.max(roundMs, 0.001)) * 1000;
+  const tells = pageBytes >= TELLING_BYTES && !isPaced;
   return tells ? measured : Math.max(measured, previousBps);
 }
 

@@ -24,7 +24,7 @@ import {
 import type { Effect, Event, Plan, RoundSent } from './state.ts';
 
 export interface Course {
-  /** Bytes a second of the last round that was long enough to tell; 0 before. */
+  /** Bytes of pages a second of the last round that was long enough to tell; 0 before. */
   readonly bandwidthBps: number;
   readonly rounds: readonly RoundFacts[];
   /** Of its time the guest is kept from running. */
@@ -69,11 +69,13 @@ export function termsOf({ options, handoverMs }: Plan): Terms | null {
 export function learned(course: Course, sent: RoundSent, collected: DirtyCollected): Course {
   const { dirtyPages, deferredPages, roundMs } = collected;
   const paced = course.pacing !== null && wasHeldBack(course.pacing);
-  const { bytesSent, pages } = sent;
+  const { pages, zeroPages } = sent;
+  // What the pages are, not what they became: so a prediction has pages that compress take less time.
+  const pageBytes = (pages - zeroPages) * PAGE_BYTES;
   const round = { owedBefore: pages + deferredPages, owedAfter: dirtyPages, isPaced: paced };
   return {
     ...course,
-    bandwidthBps: bandwidthAfter(course.bandwidthBps, { bytesSent, roundMs, isPaced: paced }),
+    bandwidthBps: bandwidthAfter(course.bandwidthBps, { pageBytes, roundMs, isPaced: paced }),
     rounds: remembered(course.rounds, round),
   };
 }

@@ -63,15 +63,19 @@ export const session: SourceRules<'Idle' | 'Connecting' | 'AwaitingHelloOk'> = {
         if (message.channels > plan.options.channels) {
           return abort(state, 'MESSAGE_MALFORMED', 'more channels than offered');
         }
-        if (!message.encodings.every((name) => plan.encodings.includes(name))) {
+        const encodings = plan.encodings.filter((name) => message.encodings.includes(name));
+        if (encodings.length !== message.encodings.length) {
           return abort(state, 'MESSAGE_MALFORMED', 'an encoding that was not offered');
         }
+        // Not every page can be sent otherwise.
+        if (!encodings.includes('raw')) return abort(state, 'MESSAGE_MALFORMED', 'no raw pages');
         const resumes = plan.resumes && message.features.includes(RESUME);
         const postCopy = mayLeavePages(plan.options) && message.features.includes(POST_COPY);
         if (postCopy !== mayLeavePages(plan.options)) {
           return abort(state, 'POSTCOPY_UNSUPPORTED', plan.options.to);
         }
-        const agreed = { suite, form, channels: message.channels, resumes, postCopy };
+        const { channels } = message;
+        const agreed = { suite, form, encodings, channels, resumes, postCopy };
         return {
           state: { kind: 'AwaitingEvidence', plan, agreed, outage },
           effects: [

@@ -14,7 +14,7 @@
 import type { Code } from '../codes.ts';
 import type { VmDescriptor } from '../descriptor.ts';
 import type { Evidence, Message, MessageOf, MessageType } from '../messages.ts';
-import type { ChannelForm, MigrateOptions, SuiteName } from '../options.ts';
+import type { ChannelForm, EncodingName, MigrateOptions, SuiteName } from '../options.ts';
 import type { Rules } from '../machine.ts';
 import type { ResumePoint } from '../resume-point.ts';
 import type { Agreed, Outcome } from '../session.ts';
@@ -37,7 +37,7 @@ export interface Plan {
   readonly options: MigrateOptions;
   readonly suites: readonly SuiteName[];
   readonly forms: readonly ChannelForm[];
-  readonly encodings: readonly string[];
+  readonly encodings: readonly EncodingName[];
   readonly formats: readonly string[];
   /** Our challenge to the destination. */
   readonly nonce: Uint8Array;

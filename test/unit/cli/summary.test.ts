@@ -4,6 +4,7 @@ import { exitStatusOf, explained, summary } from '../../../src/cli/progress/summ
 import { table } from '../../../src/cli/table.ts';
 import type { MigrationResult, Outcome } from '../../../src/migration/report.ts';
 import { CODES } from '../../../src/protocol/codes.ts';
+import { NO_COUNTS } from '../../../src/pages/encodings/counts.ts';
 
 const COMPLETED: MigrationResult = {
   event: 'result',
@@ -36,6 +37,11 @@ const COMPLETED: MigrationResult = {
   pagesSent: 65_536,
   zeroPages: 100,
   bytesSent: 2 ** 28,
+  encodings: {
+    ...NO_COUNTS,
+    zero: { pages: 100, bytes: 1600 },
+    zstd: { pages: 65_436, bytes: 2 ** 26 },
+  },
   throughputBps: 5e8,
   attestation: {
     source: { format: 'software', verdict: 'accepted' },
@@ -55,6 +61,7 @@ void test('a completed migration', async (t) => {
     '  total 1.2 s: session 40 ms, attestation 8 ms, transfer 1.1 s, handover and deletion 30 ms',
     '  downtime 21 ms',
     '  0 rounds, 65536 pages (100 zero), 256 MiB sent at 500 MB/s',
+    '  pages by encoding: zero 100 in 1.6 KiB, zstd 65436 in 64 MiB',
     '  aes-256-gcm+hmac-sha256, 2 data channels (tls, native)',
     '  host-a: accepted by software evidence (proves identity only, not the platform’s state)',
     '  host-b: accepted by tpm2 evidence',

@@ -5,6 +5,7 @@ import type { Clock } from '../../../src/base/ports.ts';
 import { standingAfter } from '../../../src/migration/held-transfer.ts';
 import { Outage } from '../../../src/migration/outage.ts';
 import { originAt, standingAt } from '../../../src/migration/standing.ts';
+import { NO_COUNTS } from '../../../src/pages/encodings/counts.ts';
 
 /** Time passes only as far as the next timer. */
 class Timers implements Clock {
@@ -85,7 +86,7 @@ void test('given up: at once, and before it began to wait', async (t) => {
 
 const ID = '01890a5d-ac96-774b-bcce-b302099a8057';
 const extents = (...pages: number[]) =>
-  pages.map((count) => ({ pages: count, zeroPages: 0, bytes: count * 4096 }));
+  pages.map((count) => ({ pages: count, zeroPages: 0, bytes: count * 4096, counts: NO_COUNTS }));
 
 void test('a session of which nothing counts leaves things as they stood', async (t) => {
   t.equal(standingAfter(ID, null, 0, extents(0, 0)), null, 'the memory is as fresh as it was');

@@ -36,8 +36,8 @@ const STOP = { kind: 'stop-and-copy', why: 'downtime-limit' };
 const ANOTHER = { kind: 'another round' };
 const GIVE_UP = { kind: 'give up' };
 
-const bandwidth = (previousBps: number, bytesSent: number, roundMs: number, isPaced = false) =>
-  bandwidthAfter(previousBps, { bytesSent, roundMs, isPaced });
+const bandwidth = (previousBps: number, pageBytes: number, roundMs: number, isPaced = false) =>
+  bandwidthAfter(previousBps, { pageBytes, roundMs, isPaced });
 
 void test('the bandwidth is that of the last round that was large enough to tell', async (t) => {
   t.equal(bandwidth(0, 1000, 1), 1e6, 'the first round, however small');

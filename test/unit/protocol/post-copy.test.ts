@@ -92,7 +92,7 @@ void test('a session to serve says nothing that could be taken for an end', asyn
   const awaiting: State = {
     kind: 'AwaitingPull',
     plan,
-    agreed: { ...agreed, resumes: false, postCopy: true },
+    agreed: { ...agreed, encodings: ['zero', 'raw'], resumes: false, postCopy: true },
     outage: null,
   };
   const failed = { kind: 'failed', code: 'CHANNEL_LOST', detail: '' } as const;

@@ -55,6 +55,7 @@ export const joining = (plan: Plan): State => ({
   agreed: {
     suite: 'aes-256-gcm+hmac-sha256',
     form: 'tls',
+    encodings: ['zero', 'raw'],
     channels: 1,
     resumes: true,
     postCopy: false,

@@ -13,7 +13,7 @@ import {
   RecordReader,
   type RecordSink,
 } from '../../../../src/migration/data-plane/record-reader.ts';
-import { Batcher } from '../../../../src/pages/batcher.ts';
+import { Batcher, piecesOf } from '../../../../src/pages/batcher.ts';
 import { Bitmap } from '../../../../src/pages/bitmap.ts';
 import { LatePages } from '../../../../src/pages/late-pages.ts';
 import { PushOrder } from '../../../../src/pages/push-order.ts';
@@ -22,6 +22,7 @@ import { encodeDemand } from '../../../../src/protocol/demand.ts';
 import type { RecordKind } from '../../../../src/protocol/record.ts';
 import { encodeRoundEnd } from '../../../../src/protocol/round-end.ts';
 import { sessionSecret } from './fixtures.ts';
+import { ENCODING_NAMES } from '../../../../src/protocol/options.ts';
 
 const SUITE = SUITES['aes-256-gcm+hmac-sha256'];
 const CHANNEL = 1;
@@ -66,6 +67,7 @@ function server(absent?: Uint8Array) {
   const fault = new FaultServer({
     sealer: sealer('to-destination'),
     writer: { write: async (record) => void sent.push(Buffer.concat(record)) },
+    encodings: ENCODING_NAMES,
     ram,
     order: new PushOrder(bitmap(ALL).shared, new Int32Array(1), 0),
     absent: absent && { bitmap: absent, heard: () => (heard += 1) },
@@ -133,6 +135,7 @@ function guest(absentPages: readonly number[]) {
     sealer: sealer('to-source'),
     writer: { write: async (record) => void demands.push(Buffer.concat(record)) },
     late: new LatePages(region, parts, () => undefined),
+    encodings: ENCODING_NAMES,
     absent: absent.shared,
     clock: { now: () => now },
   });
@@ -153,8 +156,8 @@ function guest(absentPages: readonly number[]) {
 }
 
 const batch = (first: number, count: number): readonly Uint8Array[] => {
-  const [one] = new Batcher(0, ram).batchesOf([{ first, count }]);
-  return one?.pieces ?? [];
+  const [one] = new Batcher(0, ram, new Set(ENCODING_NAMES)).batchesOf([{ first, count }]);
+  return one === undefined ? [] : piecesOf(one);
 };
 
 void test('a page that is there is mapped, one that is not is asked for once', async (t) => {
@@ -200,6 +203,7 @@ function receiver(late: 'none' | 'may follow' | 'only') {
   const absent = new Uint8Array(PAGES / 8);
   const sink = new Receiving({
     channel: 0,
+    encodings: ENCODING_NAMES,
     opener: opener('to-destination', 0),
     region: { pageCount: PAGES, write: () => undefined },
     late: late === 'none' ? undefined : { region, absent, isAll: late === 'only' },

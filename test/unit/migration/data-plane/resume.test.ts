@@ -21,6 +21,8 @@ import {
 import { Bitmap } from '../../../../src/pages/bitmap.ts';
 import { makeHosts, MIGRATION_ID, realClock, sessionSecret } from './fixtures.ts';
 import { TestMemory } from './memories.ts';
+import { ENCODING_NAMES } from '../../../../src/protocol/options.ts';
+import type { Way } from '../../../../src/pages/encoding-choice.ts';
 
 const SUITE = 'aes-256-gcm+hmac-sha256';
 
@@ -36,6 +38,7 @@ async function sentBy(
   from: TestMemory,
   share: { readonly index: number; readonly of: number },
   n: number,
+  way: Way = 'plain',
 ): Promise<{ readonly sending: Sending; readonly bytes: Buffer }> {
   const records: Buffer[] = [];
   const keys = sessionSecret().channelKeys(share.index, 'to-destination');
@@ -44,6 +47,9 @@ async function sentBy(
     ram: from.file(),
     exchange: from,
     share,
+    encodings: ENCODING_NAMES,
+    choice: { next: () => way, sent: () => undefined, forget: () => undefined },
+    versionBytesMax: 0,
     pacer: { take: async () => undefined },
     clock: realClock,
     writer: { write: async (record) => void records.push(Buffer.concat(record)) },
@@ -59,8 +65,13 @@ function received(ram: Uint8Array, channel: number, bytes: Uint8Array, n: number
   const opener = new Opener({ suite: SUITES[SUITE], keys, channel });
   const receiving = new Receiving({
     channel,
+    encodings: ENCODING_NAMES,
     opener,
-    region: { pageCount: PAGES, write: (data, at) => ram.set(data, at) },
+    region: {
+      pageCount: PAGES,
+      write: (data, at) => ram.set(data, at),
+      read: (into, at) => into.set(ram.subarray(at, at + into.length)),
+    },
     state: new Uint8Array(0),
     firstRound: n,
     report: () => undefined,
@@ -75,65 +86,67 @@ const page = (ram: Uint8Array, n: number): Uint8Array =>
 const isFullOf = (ram: Uint8Array, n: number, byte: number): boolean =>
   Buffer.compare(page(ram, n), Buffer.alloc(PAGE_BYTES, byte)) === 0;
 
-for (const channels of [1, 4]) {
-  for (const round of [0, 1]) {
-    void test(`${channels} channel(s) cut at any byte of round ${round}`, async () => {
-      using from = new TestMemory(RAM_BYTES);
-      // Runs of full pages and of zero pages, of all lengths.
-      for (let n = 0; n < PAGES; n += 1) {
-        if (n % 97 > 20 && n % 7 > 1) page(from.ram, n).fill((n % 200) + 1);
-        if (n % 11 < 7 || n > 800) from.dirty.add(n);
-      }
-      const toSend = new Set(
-        Array.from({ length: PAGES }, (_, n) => n).filter((n) => round === 0 || from.dirty.has(n)),
-      );
-      const shares = Array.from({ length: channels }, (_, index) => ({ index, of: channels }));
-      const sent = await Promise.all(shares.map((share) => sentBy(from, share, round)));
-      const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), {
-        minLength: channels,
-        maxLength: channels,
-      });
-      fc.assert(
-        fc.property(cuts, (at) => {
-          const ram = new Uint8Array(RAM_BYTES).fill(UNTOUCHED);
-          const accepted = sent.map(({ bytes }, channel) => {
-            const arrived = bytes.subarray(0, Math.round(bytes.length * (at[channel] ?? 0)));
-            const extent = received(ram, channel, arrived, round).acceptedOf(round);
-            if (extent === null) throw new Error('no word');
-            if (extent.bytes > arrived.length) throw new Error('more than arrived');
-            return extent.pages;
-          });
-          for (const [channel, { sending }] of sent.entries()) {
-            if (sending.sentOf(round).pages < (accepted[channel] ?? 0)) throw new Error('unsent');
-          }
-          const bits = new Uint8Array(Bitmap.bytesFor(PAGES));
-          const next = new Bitmap(bits, PAGES);
-          if (round > 0) for (const n of toSend) next.add(n);
-          dropAccepted(next, round === 0 ? 'all' : 'dirty', accepted);
-          let left = 0;
-          for (let n = 0; n < PAGES; n += 1) {
-            const isHeld = Buffer.compare(page(ram, n), page(from.ram, n)) === 0;
-            // Zero pages of round 0 are not written: that memory is zero.
-            const isSkipped = round === 0 && isFullOf(from.ram, n, 0);
-            if (next.has(n)) left += 1;
-            if (next.has(n) && !isFullOf(ram, n, UNTOUCHED))
-              throw new Error(`${n} touched and not accepted`);
-            if (!next.has(n) && toSend.has(n) && !isHeld && !isSkipped) {
-              throw new Error(`${n} neither held nor sent again`);
-            }
-            if (next.has(n) && !toSend.has(n)) throw new Error(`${n} was not of this round`);
-          }
-          if (left !== toSend.size - accepted.reduce((sum, pages) => sum + pages, 0)) {
-            throw new Error('a page that is held is sent again');
-          }
-        }),
-        {
-          numRuns: 60,
-          examples: [[Array(channels).fill(0)], [Array(channels).fill(1)]] as [number[]][],
-        },
-      );
+for (const [channels, round, way] of [1, 4].flatMap((count) => [
+  [count, 0, 'plain'] as const,
+  [count, 1, 'plain'] as const,
+  [count, 1, 'packed'] as const,
+])) {
+  void test(`${channels} channel(s) cut at any byte of round ${round}, ${way}`, async () => {
+    using from = new TestMemory(RAM_BYTES);
+    // Runs of full pages and of zero pages, of all lengths.
+    for (let n = 0; n < PAGES; n += 1) {
+      if (n % 97 > 20 && n % 7 > 1) page(from.ram, n).fill((n % 200) + 1);
+      if (n % 11 < 7 || n > 800) from.dirty.add(n);
+    }
+    const toSend = new Set(
+      Array.from({ length: PAGES }, (_, n) => n).filter((n) => round === 0 || from.dirty.has(n)),
+    );
+    const shares = Array.from({ length: channels }, (_, index) => ({ index, of: channels }));
+    const sent = await Promise.all(shares.map((share) => sentBy(from, share, round, way)));
+    const cuts = fc.array(fc.double({ min: 0, max: 1, noNaN: true }), {
+      minLength: channels,
+      maxLength: channels,
     });
-  }
+    fc.assert(
+      fc.property(cuts, (at) => {
+        const ram = new Uint8Array(RAM_BYTES).fill(UNTOUCHED);
+        const accepted = sent.map(({ bytes }, channel) => {
+          const arrived = bytes.subarray(0, Math.round(bytes.length * (at[channel] ?? 0)));
+          const extent = received(ram, channel, arrived, round).acceptedOf(round);
+          if (extent === null) throw new Error('no word');
+          if (extent.bytes > arrived.length) throw new Error('more than arrived');
+          return extent.pages;
+        });
+        for (const [channel, { sending }] of sent.entries()) {
+          if (sending.sentOf(round).pages < (accepted[channel] ?? 0)) throw new Error('unsent');
+        }
+        const bits = new Uint8Array(Bitmap.bytesFor(PAGES));
+        const next = new Bitmap(bits, PAGES);
+        if (round > 0) for (const n of toSend) next.add(n);
+        dropAccepted(next, round === 0 ? 'all' : 'dirty', accepted);
+        let left = 0;
+        for (let n = 0; n < PAGES; n += 1) {
+          const isHeld = Buffer.compare(page(ram, n), page(from.ram, n)) === 0;
+          // Zero pages of round 0 are not written: that memory is zero.
+          const isSkipped = round === 0 && isFullOf(from.ram, n, 0);
+          if (next.has(n)) left += 1;
+          if (next.has(n) && !isFullOf(ram, n, UNTOUCHED))
+            throw new Error(`${n} touched and not accepted`);
+          if (!next.has(n) && toSend.has(n) && !isHeld && !isSkipped) {
+            throw new Error(`${n} neither held nor sent again`);
+          }
+          if (next.has(n) && !toSend.has(n)) throw new Error(`${n} was not of this round`);
+        }
+        if (left !== toSend.size - accepted.reduce((sum, pages) => sum + pages, 0)) {
+          throw new Error('a page that is held is sent again');
+        }
+      }),
+      {
+        numRuns: 60,
+        examples: [[Array(channels).fill(0)], [Array(channels).fill(1)]] as [number[]][],
+      },
+    );
+  });
 }
 
 void test('a channel that has ended the round says all of it, one that is further says nothing', async (t) => {
@@ -172,6 +185,7 @@ async function open({ from, to, channels, salt, origin, onProgress }: Session): 
     migrationId: MIGRATION_ID,
     suite: SUITE,
     form: 'tls',
+    encodings: ENCODING_NAMES,
     engine: 'native',
     secret,
     clock: realClock,

@@ -28,6 +28,8 @@ import {
   type Pairing,
 } from './fixtures.ts';
 import { TestMemory } from './memories.ts';
+import { ENCODING_NAMES } from '../../../../src/protocol/options.ts';
+import { EncodingChoice } from '../../../../src/pages/encoding-choice.ts';
 
 const { a, b } = makeHosts('a', 'b');
 const threads = new Threads(2);
@@ -50,6 +52,7 @@ async function openRelay(to: TestMemory, { form, destination }: Pairing): Promis
     identity: b.identity,
     suite: SUITE,
     form,
+    encodings: ENCODING_NAMES,
     engine: destination,
     channels: 1,
     secret,
@@ -101,6 +104,9 @@ async function wholeTransfer(salt = 0): Promise<Buffer[]> {
     ram: from.file(),
     exchange: from,
     share: { index: 0, of: 1 },
+    encodings: ENCODING_NAMES,
+    choice: new EncodingChoice(),
+    versionBytesMax: 0,
     pacer: { take: async () => undefined },
     clock: realClock,
     writer: { write: async (record) => void records.push(Buffer.concat(record)) },

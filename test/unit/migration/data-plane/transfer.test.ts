@@ -10,7 +10,11 @@ import {
   type Progress,
 } from '../../../../src/migration/data-plane/sender.ts';
 import { Threads } from '../../../../src/migration/data-plane/threads.ts';
-import { ALL_SUITE_NAMES, type SuiteName } from '../../../../src/protocol/options.ts';
+import {
+  ENCODING_NAMES,
+  ALL_SUITE_NAMES,
+  type SuiteName,
+} from '../../../../src/protocol/options.ts';
 import {
   makeHosts,
   MIGRATION_ID,
@@ -43,7 +47,15 @@ async function openPair(input: {
   const { from, to, channels = 1, suite = 'aes-256-gcm+hmac-sha256', onProgress } = input;
   const { form, source, destination } = input.pairing ?? NATIVE;
   using secret = sessionSecret();
-  const common = { migrationId: MIGRATION_ID, suite, form, secret, clock: realClock, threads };
+  const common = {
+    migrationId: MIGRATION_ID,
+    suite,
+    form,
+    encodings: ENCODING_NAMES,
+    secret,
+    clock: realClock,
+    threads,
+  };
   const receiver = await openReceiver({
     ...common,
     address: '127.0.0.1',
@@ -251,6 +263,7 @@ void test('memory that is not there or of another size: NATIVE_FAILED', async (t
       identity: b.identity,
       suite: 'aes-256-gcm+hmac-sha256',
       form: 'tls',
+      encodings: ENCODING_NAMES,
       engine: 'native',
       channels: 1,
       secret,
@@ -278,6 +291,7 @@ void test('a receiver that nobody listens at: PEER_UNREACHABLE, and nothing is l
     identity: a.identity,
     suite: 'aes-256-gcm+hmac-sha256',
     form: 'tls',
+    encodings: ENCODING_NAMES,
     engine: 'native',
     secret,
     memory: from.place,
