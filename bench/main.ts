@@ -1,4 +1,5 @@
 /** `npm run bench [-- NAME …]`: runs the benchmarks named, or all of them. */
+import { deadline } from './deadline.ts';
 import { downtime } from './downtime.ts';
 import { fixedCost } from './fixed-cost.ts';
 import { publish, type Report } from './report.ts';
@@ -13,6 +14,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Report>>> = {
   'fixed-cost': fixedCost,
   scaling,
   suites,
+  deadline,
   resume,
 };
 
