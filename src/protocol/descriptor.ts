@@ -19,12 +19,25 @@ const rateBps = z
   .int()
   .min(0)
   .max(2 ** 40);
+/** Whole words, and no more than a page holds beside what tells that it is right. */
+export const changedBytesSchema = z
+  .number()
+  .int()
+  .min(4)
+  .max(PAGE_BYTES - 16)
+  .multipleOf(4);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 
 /** What the embedded guest runs. */
 export const workloadSchema = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('idle') }),
-  z.strictObject({ kind: z.literal('writer'), rateBps, workingSetBytes: ramBytes }),
+  z.strictObject({
+    kind: z.literal('writer'),
+    rateBps,
+    workingSetBytes: ramBytes,
+    /** Of a page that is written so many change; all of it when it is not said. */
+    changedBytes: changedBytesSchema.optional(),
+  }),
   z.strictObject({
     kind: z.literal('zipf'),
     rateBps,

@@ -8,6 +8,7 @@
 import { z } from 'zod';
 import { GiB, KiB } from '../../base/units.ts';
 import { descriptionSchema } from '../../guest/qemu/description.ts';
+import { changedBytesSchema } from '../../protocol/descriptor.ts';
 import { migrateOptionsSchema, migrationIdSchema, nameSchema } from '../../protocol/options.ts';
 
 const rateBps = z
@@ -25,6 +26,7 @@ const workloadSchema = z.discriminatedUnion('kind', [
       .number()
       .int()
       .min(64 * KiB),
+    changedBytes: changedBytesSchema.optional(),
   }),
   z.strictObject({
     kind: z.literal('zipf'),

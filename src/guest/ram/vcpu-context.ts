@@ -56,10 +56,13 @@ export class VcpuContext {
     this.#registers[REGISTER[register]] = value;
   }
 
-  /** One complete operation: the page's next version, the table, the register of the sum. */
-  rewrite(page: number): void {
+  /**
+   * One complete operation: the page's next version, of which `kept` words are as they were in the first;
+   * the table, the register of the sum.
+   */
+  rewrite(page: number, kept = 0): void {
     const version = (this.#words[page] ?? 0) + 1;
-    writePage(this.#words, page, version);
+    writePage(this.#words, page, version, kept);
     this.#words[page] = version;
     this.set('writes', this.get('writes') + 1);
     this.set('versionSum', this.get('versionSum') + 1);

@@ -2,6 +2,7 @@
 import { PAGE_BYTES } from '../../base/units.ts';
 import type { Workload } from '../../protocol/descriptor.ts';
 import { serveKv } from './kv-workload.ts';
+import { PAYLOAD_WORDS } from './self-checking.ts';
 import type { VcpuContext } from './vcpu-context.ts';
 
 type WorkloadOf<K extends Workload['kind']> = Extract<Workload, { kind: K }>;
@@ -18,13 +19,13 @@ function pacer(rateBps: number, vcpus: number): (ms: number) => number {
 }
 
 /** Writes `choose()`n pages at the workload's rate. */
-function writing(context: VcpuContext, rateBps: number, choose: () => number): void {
+function writing(context: VcpuContext, rateBps: number, choose: () => number, kept = 0): void {
   const { vcpu, vcpus, layout } = context.input;
   const mine = Math.ceil((layout.workingPages - vcpu) / vcpus);
   const pages = pacer(mine > 0 ? rateBps : 0, vcpus);
   context.loop((ms) => {
     for (let n = pages(ms); n > 0; n -= 1) {
-      context.rewrite(layout.dataFirst + vcpu + choose() * vcpus);
+      context.rewrite(layout.dataFirst + vcpu + choose() * vcpus, kept);
     }
   });
 }
@@ -72,9 +73,10 @@ const WORKLOADS: {
   readonly [K in Workload['kind']]: (context: VcpuContext, workload: WorkloadOf<K>) => void;
 } = {
   idle: (context) => context.loop(() => undefined),
-  writer: (context, { rateBps }) => {
+  writer: (context, { rateBps, changedBytes }) => {
     const mine = share(context);
-    writing(context, rateBps, () => Math.floor(context.random() * mine));
+    const kept = changedBytes === undefined ? 0 : PAYLOAD_WORDS - changedBytes / 4;
+    writing(context, rateBps, () => Math.floor(context.random() * mine), kept);
   },
   zipf: (context, { rateBps, skew }) => {
     const mine = share(context);
