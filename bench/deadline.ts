@@ -11,7 +11,7 @@ import type { Bar } from './plot.ts';
 import type { Report } from './report.ts';
 import { show, spread } from './stats.ts';
 
-const RUNS = IS_SHORT ? 1 : 5;
+const RUNS = IS_SHORT ? 1 : 3;
 const PROGRAM = fileURLToPath(new URL('deadline-run.ts', import.meta.url));
 /** Of the time asked for. */
 const WITHIN = 0.05;

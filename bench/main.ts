@@ -1,10 +1,12 @@
 /** `npm run bench [-- NAME …]`: runs the benchmarks named, or all of them. */
+import { convergence } from './convergence.ts';
 import { deadline } from './deadline.ts';
 import { downtime } from './downtime.ts';
 import { fixedCost } from './fixed-cost.ts';
 import { publish, type Report } from './report.ts';
 import { resume } from './resume.ts';
 import { scaling } from './scaling.ts';
+import { slowLink } from './slow-link.ts';
 import { suites } from './suites.ts';
 import { throughput } from './throughput.ts';
 
@@ -15,6 +17,8 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<Report>>> = {
   scaling,
   suites,
   deadline,
+  convergence,
+  'slow-link': slowLink,
   resume,
 };
 
