@@ -60,9 +60,21 @@ export class QemuTraveller {
   static async start(memoryBytes: number, filling: Filling): Promise<QemuTraveller> {
     const dir = mkdtempSync(path.join(tmpdir(), 'migd-qemu-'));
     const spec = { memoryBytes, filling };
-    const here = await QemuProcess.start(dir, 'vm0', spec, false);
-    await here.nextLine();
-    return new QemuTraveller(dir, spec, here);
+    try {
+      const traveller = new QemuTraveller(
+        dir,
+        spec,
+        await QemuProcess.start(dir, 'vm0', spec, false),
+      );
+      await using unless = new AsyncDisposableStack();
+      unless.use(traveller);
+      await traveller.writes();
+      unless.move();
+      return traveller;
+    } catch (thrown) {
+      rmSync(dir, { recursive: true, force: true });
+      throw thrown;
+    }
   }
 
   async pause(): Promise<void> {
