@@ -1,5 +1,5 @@
 /** A guest that a benchmark sends to and fro between the two hosts of a cluster. */
-import type { GuestStatus } from '../src/guest/driver.ts';
+import type { EmbeddedStatus } from '../src/guest/driver.ts';
 import type { MigrationEvent, MigrationResult } from '../src/migration/report.ts';
 import type { MigrateOptions } from '../src/protocol/options.ts';
 import type { Cluster } from '../test/process/cluster.ts';
@@ -44,7 +44,7 @@ export class Traveller {
   /** Pages that its workload has written so far. */
   async writes(): Promise<number> {
     const { guest } = await this.#here.show(this.#vm);
-    return (guest as unknown as GuestStatus).registers.writes;
+    return (guest as unknown as EmbeddedStatus).registers.writes;
   }
 
   async delete(): Promise<void> {
