@@ -31,7 +31,7 @@ void test('an operator’s statement settles what is in doubt, and is kept', asy
       state: 'aborted',
       outcome: 'failed',
       code: 'FENCED',
-      fencing: { operator: String, atMs: Number },
+      fencing: { operator: /^uid:\d+$/, atMs: Number },
     });
     t.match(await it.api.show(VM), { state: 'running', epoch: 3 });
     await runsOn(t, it.api, VM);
@@ -47,7 +47,7 @@ void test('an operator’s statement settles what is in doubt, and is kept', asy
       const link = await it.links.asked(migrationId);
       await link.expect('DONE');
       const fenced = await fence(it);
-      t.match(fenced, { state: 'active', fencing: { operator: String } });
+      t.match(fenced, { state: 'active', fencing: { operator: /^uid:\d+$/ } });
       t.match(await it.api.show(it.vm), { state: 'running', epoch: 2 });
       const back = await HostileLink.connect(it.cluster, 'host-a', 'host-b');
       back.send({ type: 'RESOLVE', migrationId });
@@ -155,7 +155,10 @@ void test('migctl tells of a migration in doubt, asks, and settles it', async (t
   t.match(await a(`cancel ${migrationId}`), { exit: 5, err: /IN_DOUBT/ });
   t.match(await a(`resolve ${migrationId}`), { exit: 5, out: /in-doubt.*PEER_/ });
   t.match(await a(`resolve ${migrationId} --peer-fenced`), { exit: 0, out: /FENCED/ });
-  t.match(await a('history --json'), { exit: 0, out: /"fencing":{"operator":".+","atMs":\d+}/ });
+  t.match(await a('history --json'), {
+    exit: 0,
+    out: /"fencing":{"operator":"uid:\d+","atMs":\d+}/,
+  });
   t.match(await a(`resolve ${migrationId}`), { exit: 0 }, 'it is settled');
   await runsOn(t, it.api, VM);
 });

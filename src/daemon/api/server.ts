@@ -2,8 +2,9 @@
  * Serves the control API on a WebSocket, whoever accepted it: each frame is bounded and checked, each
  * request answered once; a caller that does not read is dropped.
  */
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Logger } from 'pino';
 import { WebSocketServer, type RawData, type WebSocket } from 'ws';
 import {
@@ -12,6 +13,7 @@ import {
   API_REQUESTS_MAX,
   CONNECTIONS_MAX,
 } from '../../base/limits.ts';
+import { peerCredentials } from '../../native/peer-credentials.ts';
 import { MigError } from '../../protocol/error.ts';
 import { METHODS, requestSchema, type Method } from './schema.ts';
 
@@ -110,7 +112,9 @@ export async function listenUnix(path: string, parts: ApiParts): Promise<() => P
     maxPayload: API_FRAME_BYTES_MAX,
     perMessageDeflate: false,
   });
-  sockets.on('connection', (socket) => serveApi(socket, { name: 'local', isLocal: true }, parts));
+  sockets.on('connection', (socket, request) =>
+    serveApi(socket, { name: userOf(request.socket), isLocal: true }, parts),
+  );
   await listening(server, path);
   chmodSync(path, 0o600);
   return () => {
@@ -121,6 +125,21 @@ export async function listenUnix(path: string, parts: ApiParts): Promise<() => P
     });
   };
 }
+
+/** The user who logged in, where the system keeps count of logins (proc(5), loginuid); else whose process it is. */
+function userOf(socket: Socket): string {
+  const { _handle } = socket as Socket & { readonly _handle: { readonly fd: number } };
+  const { pid, uid } = peerCredentials(_handle.fd);
+  let login = NO_LOGIN;
+  try {
+    login = Number(readFileSync(`/proc/${pid}/loginuid`, 'utf8'));
+  } catch {
+    // It is gone by now, or nobody keeps count.
+  }
+  return `uid:${login === NO_LOGIN ? uid : login}`;
+}
+
+const NO_LOGIN = 0xffff_ffff;
 
 const listening = (server: Server, path: string): Promise<void> => {
   // The folder is 0700; the mask covers the instant before the socket has its own permissions.
