@@ -96,7 +96,7 @@ const PLACES: readonly Place[] = [
   { what: 'OFFER', channel: 'control', towards: 'server', offset: 3400, code: 'PEER_CLOSED' },
   { what: 'ROUND_END', channel: 'control', towards: 'server', offset: 3830, code: 'PEER_CLOSED' },
   { what: 'evidence', channel: 'control', towards: 'client', offset: 3000, code: 'PEER_CLOSED' },
-  { what: 'ACCEPT', channel: 'control', towards: 'client', offset: 3240, code: 'PEER_CLOSED' },
+  { what: 'ACCEPT', channel: 'control', towards: 'client', offset: 3290, code: 'PEER_CLOSED' },
   {
     what: 'the data channel’s hello',
     channel: 'data',
