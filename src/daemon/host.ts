@@ -126,7 +126,7 @@ export class Host {
     await this.#parts.inventory.create(spec);
   }
 
-  /** Throws IN_DOUBT while a VM's last source may have it back. */
+  /** Throws PAGES_OWED while a VM is not whole, IN_DOUBT while its last source may have it back. */
   checkArrived(vm: string): Promise<void> {
     return this.#handovers.checkArrived(vm);
   }

@@ -1,5 +1,6 @@
 /** Descriptors of this process: where its output goes (dup2, unistd.h), who inherits them (fcntl.h). */
 import { closeSync, openSync, readdirSync } from 'node:fs';
+import type { Socket } from 'node:net';
 import { checked, libc } from './libc.ts';
 
 const dup2 = libc.func('int dup2(int from, int to)');
@@ -16,6 +17,10 @@ export function redirectOutput(file: string): void {
     closeSync(fd);
   }
 }
+
+/** Of a socket that is open: Node has no other way to tell. */
+export const descriptorOf = (socket: Socket): number =>
+  (socket as Socket & { readonly _handle: { readonly fd: number } })._handle.fd;
 
 const close = libc.func('int close(int fd)');
 

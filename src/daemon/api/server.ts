@@ -13,6 +13,7 @@ import {
   API_REQUESTS_MAX,
   CONNECTIONS_MAX,
 } from '../../base/limits.ts';
+import { descriptorOf } from '../../native/descriptors.ts';
 import { peerCredentials } from '../../native/peer-credentials.ts';
 import { MigError } from '../../protocol/error.ts';
 import { METHODS, requestSchema, type Method } from './schema.ts';
@@ -128,8 +129,7 @@ export async function listenUnix(path: string, parts: ApiParts): Promise<() => P
 
 /** The user who logged in, where the system keeps count of logins (proc(5), loginuid); else whose process it is. */
 function userOf(socket: Socket): string {
-  const { _handle } = socket as Socket & { readonly _handle: { readonly fd: number } };
-  const { pid, uid } = peerCredentials(_handle.fd);
+  const { pid, uid } = peerCredentials(descriptorOf(socket));
   let login = NO_LOGIN;
   try {
     login = Number(readFileSync(`/proc/${pid}/loginuid`, 'utf8'));

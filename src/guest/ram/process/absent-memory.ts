@@ -3,8 +3,9 @@
  * anyone through; whoever answers faults is sent a descriptor of it.
  */
 import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server } from 'node:net';
 import { sendDescriptor } from '../../../native/descriptor-passing.ts';
+import { descriptorOf } from '../../../native/descriptors.ts';
 import { PageTrap } from '../../../native/page-trap.ts';
 import type { Range } from '../../../native/userfaultfd.ts';
 
@@ -27,10 +28,9 @@ export class AbsentMemory {
       new BigUint64Array([range.address, BigInt(range.byteLength)]).buffer,
     );
     const server = createServer((socket) => {
-      const { _handle } = socket as Socket & { readonly _handle: { readonly fd: number } };
       socket.on('error', () => undefined);
       try {
-        sendDescriptor(_handle.fd, trap.fd, note);
+        sendDescriptor(descriptorOf(socket), trap.fd, note);
       } finally {
         socket.end();
       }
